@@ -1,0 +1,76 @@
+"""What every reader of a data set provides, whatever the format on disk.
+
+Axes: T steps (actions) of an episode. To add a format, write one class with `info` and `read` and
+list it in `scd_wm.datasets.formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+ACTION = "action"  # the key of `Reader.read` for actions; the outcomes' keys are scd_wm.spec.OUTCOMES
+
+
+@dataclass(frozen=True)
+class Field:
+    """One observation key: its shape in one frame, its dtype on disk, and what it is."""
+
+    shape: tuple[int, ...]  # (H, W, 3) of an image, (D,) of a vector
+    dtype: str  # NumPy's name, such as "uint8"
+    kind: Literal["image", "vector"]
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """One episode: T actions, and T + 1 observations or, where the last is not stored, T."""
+
+    name: str
+    num_actions: int
+    has_last_observation: bool
+
+    @property
+    def num_observations(self) -> int:
+        """Frames whose observation is stored."""
+        return self.num_actions + self.has_last_observation
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """All that is known of a data set without reading its frames."""
+
+    path: Path
+    format: str
+    fields: Mapping[str, Field]  # observation keys
+    action_dim: int
+    outcomes: tuple[str, ...]  # a subset of scd_wm.spec.OUTCOMES: those that `read` gives
+    fps: float | None  # steps a second; None where the data does not say
+    episodes: tuple[EpisodeInfo, ...]
+    skipped: tuple[str, ...]  # one line for each thing that is there and not used, with the reason
+    metadata: Mapping[str, Any]  # the format's own description, in JSON types
+
+
+class Reader(Protocol):
+    """Random access to one data set. Instances may be pickled and used from several processes."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the data set holds."""
+
+    def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
+        """Return rows `start` to `stop - 1` of `key` in an episode.
+
+        Args:
+            episode: Index into `info.episodes`.
+            key: An observation key, whose rows are frames, or "action", "reward", "terminated" or
+                "success", whose rows are steps.
+            start: First row, at least 0.
+            stop: One past the last row, at most the rows stored.
+
+        Returns:
+            (stop - start, ...) in the dtype on disk; images (stop - start, H, W, 3) uint8.
+        """
