@@ -1,0 +1,277 @@
+"""Push a T onto its goal with a round pusher, seen from above, in MuJoCo.
+
+The physics is quasi-static: nothing moves unless the pusher moves it, and velocities are zero at the end of every step, so that
+five numbers (`PushT.state`) are the whole state and one frame shows it.
+
+Plane: x to the right and y up in the image, metres, origin in the middle of the workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from scd_wm.envs.planar_shapes import Shape, overlap_area
+
+Observation = dict[str, np.ndarray]
+
+WORKSPACE = 0.25  # half of the side of the square between the walls
+REACH = 0.225  # the pusher's centre stays within this square: its rim clears the walls
+MAX_STEP = 0.03  # the farthest that the pusher goes in one step, 6 % of the side
+CONTROL_HZ = 10
+SETPOINTS = 10  # of the pusher in one step, equally far apart in time
+GLIDE_SETPOINTS = 6  # the pusher glides to its target in these; the rest lets all come to rest
+SUBSTEPS = 4  # of the physics between two setpoints
+SUCCESS_OVERLAP = 0.9  # share of the T's area on the goal that counts as success
+STATE_NAMES = ("pusher x", "pusher y", "block x", "block y", "block angle")
+
+
+class PushT(gym.Env[Observation, np.ndarray]):
+    """A position-controlled pusher moves a T; success is 90 % of the T's area on the goal.
+
+    An action is where the pusher shall be at the end of the step: (-1, -1) is the lower left and (1, 1) the upper
+    right corner of its reach. It goes straight there, at most `MAX_STEP` far. Targets outside [-1, 1] are clipped.
+
+    The reward is the share of the T's area on the goal divided by 0.9, at most 1, as in gym-pusht. `terminated` is
+    success. `info` holds "success" (bool), "overlap" (share of the area, 0 to 1) and "contact" (did the pusher touch the T
+    in this step).
+
+    `reset(options={"state": state})` starts from a given state, (5,): pusher x and y, block x, y and angle; from there the
+    same actions give the same bits as in the episode that the state was read from.
+
+    Args:
+        observation: "image": {"top_image": (S, S, 3) uint8, "pusher_pos": (2,)};
+            "state": {"pusher_pos": (2,), "block_pose": (4,) x, y, cos, sin}.
+        image_size: Side S of the image and of what `render` returns, in pixels.
+        render_mode: "rgb_array" or None. Images are drawn off screen: on a machine without a display set MUJOCO_GL=egl.
+
+    Raises:
+        ValueError: If an argument is not as above.
+    """
+
+    # Colours as they appear in the image, 0 to 255; a pixel within `tolerance` (Euclidean) belongs to the object.
+    metadata = {  # noqa: RUF012  (gymnasium declares it as an attribute of the instance)
+        "render_modes": ["rgb_array"],
+        "render_fps": CONTROL_HZ,
+        "tracked_colours": {
+            "pusher": {"rgb": [36, 69, 219], "tolerance": 90.0},
+            "block": {"rgb": [219, 41, 41], "tolerance": 90.0},
+        },
+    }
+
+    def __init__(
+        self,
+        observation: Literal["image", "state"] = "image",
+        image_size: int = 64,
+        render_mode: str | None = None,
+    ) -> None:
+        if observation not in ("image", "state"):
+            raise ValueError(f"observation must be 'image' or 'state', got {observation!r}")
+        if not 16 <= image_size <= 1024:
+            raise ValueError(f"image_size must be from 16 to 1024 pixels, got {image_size}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        self.observation_type = observation
+        self.image_size = image_size
+        self.render_mode = render_mode
+        self.action_space = Box(-1, 1, (2,), np.float32)
+        self.observation_space = _observation_space(observation, image_size)
+        self._model = mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "assets/push_t.xml"))
+        self._data = mujoco.MjData(self._model)
+        self._renderer: mujoco.Renderer | None = None
+        self._pusher_geom = self._model.geom("pusher").id
+        self.pusher_radius = float(self._model.geom("pusher").size[0])
+        self.shape = Shape(*(_geoms(self._model, field)[:, :2] for field in ("pos", "size")))
+        self.goal_pose = _pose_of(self._model.body("goal"))  # (3,)
+        self._goal_corners = self.shape.corners(self.goal_pose)
+
+    @property
+    def state(self) -> np.ndarray:
+        """All that the next step depends on, (5,): see `STATE_NAMES`."""
+        return np.concatenate([self._data.qpos[3:], self._data.qpos[:3]])
+
+    @property
+    def pusher_pos(self) -> np.ndarray:
+        """Centre of the pusher, (2,)."""
+        return self._data.qpos[3:].copy()
+
+    @property
+    def block_pose(self) -> np.ndarray:
+        """Pose of the T, (3,): x and y of the centroid of its area, angle (not wrapped)."""
+        return self._data.qpos[:3].copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start from a random state that is no success and without contact, or from `options["state"]`.
+
+        Raises:
+            ValueError: If an option is unknown or the state is not five numbers inside the walls.
+        """
+        super().reset(seed=seed)
+        options = {} if options is None else options
+        if unknown := set(options) - {"state"}:
+            raise ValueError(f"PushT has no reset option {sorted(unknown)}; it has ['state']")
+        state = self._check_state(options["state"]) if "state" in options else self._random_state()
+        mujoco.mj_resetData(self._model, self._data)
+        self._data.qpos[:3], self._data.qpos[3:] = state[2:], state[:2]
+        mujoco.mj_forward(self._model, self._data)
+        return self._observe(), self._info(contact=self._touching())
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Move the pusher towards its target for 1 / `CONTROL_HZ` seconds.
+
+        Args:
+            action: Target of the pusher, (2,), -1 to 1.
+
+        Raises:
+            ValueError: If the action is not two finite numbers.
+        """
+        contact = self._push(self._check_action(action))
+        info = self._info(contact)
+        reward = min(info["overlap"] / SUCCESS_OVERLAP, 1.0)
+        return self._observe(), reward, info["success"], False, info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Return the image, (S, S, 3) uint8, or None without a render mode."""
+        return None if self.render_mode is None else self._image()
+
+    def close(self) -> None:
+        """Free the renderer; the next image makes a new one."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def overlap(self) -> float:
+        """Return the share of the T's area that lies on the goal, 0 to 1."""
+        shared = overlap_area(self.shape.corners(self.block_pose), self._goal_corners)
+        return float(np.clip(shared / self.shape.area, 0, 1))
+
+    def _push(self, target: np.ndarray) -> bool:
+        """Run one control step towards `target`, (2,) metres; return whether the pusher touched the T."""
+        data, start = self._data, self.pusher_pos
+        way = target - start
+        way *= min(1.0, MAX_STEP / max(float(np.linalg.norm(way)), 1e-9))
+        contact = False
+        for setpoint in range(1, SETPOINTS + 1):
+            data.ctrl[:] = start + way * min(1.0, setpoint / GLIDE_SETPOINTS)
+            mujoco.mj_step(self._model, data, nstep=SUBSTEPS)
+            contact = contact or self._touching()
+        data.qvel[:] = (
+            0  # less than 1 % of the pusher's speed is left: the state is positions alone
+        )
+        mujoco.mj_forward(self._model, data)
+        return contact
+
+    def _touching(self) -> bool:
+        return self._data.ncon > 0 and bool((self._data.contact.geom == self._pusher_geom).any())
+
+    def _info(self, contact: bool) -> dict[str, Any]:
+        overlap = self.overlap()
+        return {"success": overlap >= SUCCESS_OVERLAP, "overlap": overlap, "contact": contact}
+
+    def _observe(self) -> Observation:
+        pusher_pos = self.pusher_pos.astype(np.float32)
+        if self.observation_type == "image":
+            return {"top_image": self._image(), "pusher_pos": pusher_pos}
+        x, y, angle = self.block_pose
+        pose = np.array([x, y, np.cos(angle), np.sin(angle)], np.float32)
+        return {"pusher_pos": pusher_pos, "block_pose": pose}
+
+    def _image(self) -> np.ndarray:
+        """Draw at twice the size and average, which costs less than MuJoCo's multisampling."""
+        if self._renderer is None:
+            self._renderer = _make_renderer(self._model, 2 * self.image_size)
+        self._renderer.update_scene(self._data, "top")
+        return _halve(self._renderer.render())
+
+    def _random_state(self) -> np.ndarray:
+        """Draw the pusher, then the T, until the T is inside the walls, off the goal and untouched."""
+        while True:
+            pusher = self.np_random.uniform(-REACH, REACH, 2)
+            block = self.np_random.uniform([-0.2, -0.2, -np.pi], [0.2, 0.2, np.pi])
+            corners = self.shape.corners(block)
+            free = float(self.shape.distance(pusher, block)) > self.pusher_radius + 0.005
+            inside = np.abs(corners).max() < WORKSPACE - 0.01
+            if free and inside and not self._is_success(corners):
+                return np.concatenate([pusher, block])
+
+    def _is_success(self, corners: np.ndarray) -> bool:
+        shared = overlap_area(corners, self._goal_corners)
+        return shared >= SUCCESS_OVERLAP * self.shape.area
+
+    def _check_state(self, state: Any) -> np.ndarray:
+        values = np.asarray(state, np.float64)
+        if values.shape != (5,) or not np.isfinite(values).all():
+            raise ValueError(f"a state is five finite numbers {STATE_NAMES}, got {state!r}")
+        if np.abs(values[:4]).max() > WORKSPACE:
+            raise ValueError(f"positions must be within +-{WORKSPACE} m, got {values[:4].tolist()}")
+        return values
+
+    def _check_action(self, action: Any) -> np.ndarray:
+        values = np.asarray(action, np.float64)
+        if values.shape != (2,) or not np.isfinite(values).all():
+            raise ValueError(f"an action is two finite numbers, got {action!r}")
+        return np.clip(values, -1, 1) * REACH
+
+
+def pixel_of(points: np.ndarray, image_size: int) -> np.ndarray:
+    """Return where points of the plane are in the image, (..., 2): column and row, pixel centres at whole numbers.
+
+    Args:
+        points: Points in metres, (..., 2).
+        image_size: Side of the image in pixels.
+    """
+    share = np.asarray(points) * np.array([1, -1]) / (2 * WORKSPACE) + 0.5
+    return share * image_size - 0.5
+
+
+def _halve(image: np.ndarray) -> np.ndarray:
+    """Return an image, (2S, 2S, 3) uint8, at half the size: means of 2 x 2 pixels, (S, S, 3) uint8."""
+    rows = np.add(image[::2], image[1::2], dtype=np.uint16)
+    return ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
+
+
+def _observation_space(observation: str, image_size: int) -> Dict:
+    pusher_pos = Box(-WORKSPACE, WORKSPACE, (2,), np.float32)
+    if observation == "image":
+        image = Box(0, 255, (image_size, image_size, 3), np.uint8)
+        return Dict({"top_image": image, "pusher_pos": pusher_pos})
+    high = np.array([WORKSPACE, WORKSPACE, 1, 1], np.float32)
+    return Dict({"pusher_pos": pusher_pos, "block_pose": Box(-high, high, dtype=np.float32)})
+
+
+def _geoms(model: mujoco.MjModel, field: str) -> np.ndarray:
+    """Return "pos" or "size" of the T's rectangles, (2, 3)."""
+    return np.stack([getattr(model.geom(name), field) for name in ("bar", "stem")])
+
+
+def _pose_of(body: Any) -> np.ndarray:
+    """Return x, y and angle about z of a body of the model, (3,)."""
+    w, _, _, z = body.quat
+    return np.array([body.pos[0], body.pos[1], 2 * np.arctan2(z, w)])
+
+
+def _make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    """Return a renderer of size x size pixels without shadows and reflections.
+
+    Raises:
+        RuntimeError: If OpenGL cannot be used.
+    """
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    try:
+        renderer = mujoco.Renderer(model, size, size)
+    except Exception as error:
+        raise RuntimeError(
+            f"cannot render: MuJoCo found no OpenGL ({error}); without a display set the environment "
+            "variable MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
+        ) from error
+    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        renderer.scene.flags[flag] = 0
+    return renderer
