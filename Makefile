@@ -1,0 +1,58 @@
+# make demo    set up .venv and run the main job: data in, a trained world model, a report out
+# make test    set up .venv with everything the tests need, and run them
+# make lint    ruff and mypy
+# make setup   set up .venv for use
+# make clean   remove .venv and everything that tools have left; never runs/ or outputs/
+#
+# PYTHON=...   interpreter to make .venv from
+# ARGS="..."   more arguments for `scd-wm demo` or pytest
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	$(BIN)/scd-wm demo $(ARGS)
+
+setup: $(VENV)/.package $(VENV)/.opengl
+
+test: $(VENV)/.development $(VENV)/.opengl
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A file in .venv stands for a finished step, so that a second call is quick.
+
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scd_wm needs Python 3.11 or newer, $(PYTHON) is older; say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments; install python3-venv (Debian) or use another PYTHON=" >&2; exit 1; }
+	@echo "setting up $(VENV): torch"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) torch
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.torch
+	@echo "setting up $(VENV): scd_wm and its dependencies"
+	@$(PIP) --editable ".[lerobot]"
+	@touch $@
+
+# robomimic's dependency egl_probe is built by whichever cmake is on PATH: ours, of a version that can.
+$(VENV)/.development: $(VENV)/.package
+	@echo "setting up $(VENV): robomimic, tensorboard and the tools of development"
+	@$(PIP) cmake
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --editable ".[dev,lerobot,robomimic,tensorboard]"
+	@touch $@
+
+$(VENV)/.opengl: scripts/ensure_opengl.sh $(VENV)/.package
+	@sh scripts/ensure_opengl.sh $(BIN)/python
+	@touch $@
