@@ -6,14 +6,16 @@ list it in `scd_wm.datasets.formats`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-ACTION = "action"  # the key of `Reader.read` for actions; the outcomes' keys are scd_wm.spec.OUTCOMES
+ACTION = (
+    "action"  # the key of `Reader.read` for actions; the outcomes' keys are scd_wm.spec.OUTCOMES
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class EpisodeInfo:
     name: str
     num_actions: int
     has_last_observation: bool
+    missing: frozenset[str] = frozenset()  # observation keys that only others have
+    image_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # if not the field's
 
     @property
     def num_observations(self) -> int:
@@ -74,3 +78,14 @@ class Reader(Protocol):
         Returns:
             (stop - start, ...) in the dtype on disk; images (stop - start, H, W, 3) uint8.
         """
+
+
+@runtime_checkable
+class VideoReader(Reader, Protocol):
+    """A reader whose images are decoded from files so slowly that they are kept in a cache."""
+
+    def image_source(self, episode: int, key: str) -> Path:
+        """Return the file that holds all images of an episode's camera."""
+
+    def decode(self, episode: int, key: str) -> Iterator[np.ndarray]:
+        """Yield the images of an episode's camera in order, (H, W, 3) uint8 each."""

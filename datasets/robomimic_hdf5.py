@@ -1,4 +1,4 @@
-"""Robomimic HDF5 files, in and out (https://robomimic.github.io/docs/datasets/overview.html).
+"""Write robomimic HDF5 files (https://robomimic.github.io/docs/datasets/overview.html).
 
 Axes: T steps of an episode, H height, W width, D values of a vector, A values of an action.
 `obs/<key>` holds frames 0 to T - 1 and `next_obs/<key>` frames 1 to T.
@@ -147,7 +147,7 @@ class RobomimicWriter:
             raise ValueError(f"{name}: actions must be (T, A) with T >= 1, got {actions.shape}")
         if not frames:
             raise ValueError(f"{name}: no observations")
-        for key, values in (frames | steps).items():
+        for key, values in {**frames, **steps}.items():
             expected = len(actions) + (key in frames)
             if len(values) != expected:
                 raise ValueError(
