@@ -1,0 +1,84 @@
+"""The one data type that data sets produce and the world model consumes.
+
+Axes: B batch, T frames, H height, W width, C channels, D values of a vector, A values of an action.
+
+Alignment, stated here and nowhere else: `actions[t]` was taken after `frame[t]` and led to
+`frame[t + 1]`. `outcome[name][t]` came with frame t, so it belongs to action t - 1; frame 0 of an
+episode has none. A clip of T frames therefore has T - 1 actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Consecutive frames and the actions between them; batched clips have an axis B in front.
+
+    Where `valid` is False the value is arbitrary (readers write zeros) and must not be used. A frame
+    whose entries are all invalid and which comes first is the *start frame*: there is no history yet.
+    """
+
+    images: Mapping[str, Tensor]  # camera: (T, H, W, C) uint8 0 to 255, or float latents
+    vectors: Mapping[str, Tensor]  # name: (T, D) float32 in the units of the data
+    outcome: Mapping[str, Tensor]  # reward, terminated (0/1), success (0/1): (T,) float32
+    actions: Tensor  # (T - 1, A) float32 in the units of the data
+    valid: Mapping[str, Tensor]  # one (T,) bool for every key of images, vectors and outcome
+    action_valid: Tensor  # (T - 1,) bool; False only after a start frame
+    episode: str = ""  # which episode and frames these are, for messages; "" in a batch
+    episodes: tuple[str, ...] = ()  # the same for every row of a batch
+
+    @property
+    def num_frames(self) -> int:
+        """Frames T."""
+        return self.action_valid.shape[-1] + 1
+
+    def map(self, function) -> Clip:  # type: ignore[no-untyped-def]
+        """Return a clip whose tensors are `function(tensor)`."""
+        return Clip(
+            images={k: function(v) for k, v in self.images.items()},
+            vectors={k: function(v) for k, v in self.vectors.items()},
+            outcome={k: function(v) for k, v in self.outcome.items()},
+            actions=function(self.actions),
+            valid={k: function(v) for k, v in self.valid.items()},
+            action_valid=function(self.action_valid),
+            episode=self.episode,
+            episodes=self.episodes,
+        )
+
+    def to(self, device: torch.device | str) -> Clip:
+        """Return the clip with every tensor on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def frames(self, start: int, stop: int) -> Clip:
+        """Return frames `start` to `stop - 1` of a *batched* clip, with the actions between them."""
+        per_frame = lambda values: {k: v[:, start:stop] for k, v in values.items()}  # noqa: E731
+        return Clip(
+            images=per_frame(self.images),
+            vectors=per_frame(self.vectors),
+            outcome=per_frame(self.outcome),
+            actions=self.actions[:, start : stop - 1],
+            valid=per_frame(self.valid),
+            action_valid=self.action_valid[:, start : stop - 1],
+            episodes=self.episodes,
+        )
+
+
+def collate(clips: Sequence[Clip]) -> Clip:
+    """Stack clips of equal length into a batch: every tensor gets an axis B in front."""
+    first = clips[0]
+    stack = lambda group: {k: torch.stack([getattr(c, group)[k] for c in clips]) for k in getattr(first, group)}  # noqa: E501, E731
+    return Clip(
+        images=stack("images"),
+        vectors=stack("vectors"),
+        outcome=stack("outcome"),
+        actions=torch.stack([c.actions for c in clips]),
+        valid=stack("valid"),
+        action_valid=torch.stack([c.action_valid for c in clips]),
+        episodes=tuple(c.episode for c in clips),
+    )

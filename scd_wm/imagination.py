@@ -1,0 +1,254 @@
+"""Imagined rollouts: from a history and actions, or a policy, to the frames that would follow.
+
+All state of a rollout is in its `RolloutState`; the model holds none, so rollouts may interleave.
+
+Axes: B batch (one rollout a row), F history frames, T imagined frames, N tokens of a frame,
+M values of a packed frame, A values of an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from scd_wm.clip import Clip
+from scd_wm.model import noise
+from scd_wm.model.cache import RingCache
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import Spec
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Imagined frames in the units of the data; a single step has no axis T."""
+
+    images: Mapping[str, Tensor]  # camera: (B, T, H, W, C) uint8, or float latents
+    vectors: Mapping[str, Tensor]  # name: (B, T, D)
+    outcome: Mapping[str, Tensor]  # (B, T): reward in its units; terminated, success as probabilities
+
+    @property
+    def observation(self) -> dict[str, Tensor]:
+        """Cameras and vectors by name: what a policy sees."""
+        return {**self.images, **self.vectors}
+
+
+Policy = Callable[[dict[str, Tensor]], Tensor]
+"""Maps an observation, each entry with axis B in front, to actions in the units of the data, (B, A)."""
+
+
+@dataclass
+class RolloutState:
+    """Everything that a rollout carries from one frame to the next; `step` changes it."""
+
+    cache: RingCache  # frames before the last one
+    last: Tensor  # (B, M) the last frame, packed; its action is still to be chosen
+    valid: Tensor  # (B, N) bool, which of its tokens hold data
+    keys: Tensor  # (B,) int64 noise keys, one a row
+    num_imagined: Tensor  # (B,) int64 frames imagined so far by each row
+
+    def clone(self) -> RolloutState:
+        """Return a copy that shares nothing: the two may go on with different actions."""
+        tensors = (self.last, self.valid, self.keys, self.num_imagined)
+        return RolloutState(self.cache.clone(), *(x.clone() for x in tensors))
+
+
+def start_frame(spec: Spec, batch: int) -> Clip:
+    """Return a history of no frames: the learned start token, for `batch` rollouts."""
+    missing = {k: torch.zeros(batch, 1, dtype=torch.bool) for k in spec.observation_names}
+    missing |= {k: torch.zeros(batch, 1, dtype=torch.bool) for k in spec.outcomes}
+    return Clip(
+        images={
+            k: torch.zeros(
+                batch, 1, c.height, c.width, c.channels,
+                dtype=torch.uint8 if c.kind == "pixels" else torch.float32,
+            )
+            for k, c in spec.cameras.items()
+        },
+        vectors={k: torch.zeros(batch, 1, v.dim) for k, v in spec.vectors.items()},
+        outcome={k: torch.zeros(batch, 1) for k in spec.outcomes},
+        actions=torch.zeros(batch, 0, spec.action.dim),
+        valid=missing,
+        action_valid=torch.zeros(batch, 0, dtype=torch.bool),
+    )
+
+
+@torch.inference_mode()
+def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
+    """Read a history, so that the next `step` imagines the frame after it.
+
+    Args:
+        model: The world model.
+        history: Batched clip of F >= 1 frames with the F - 1 actions between them.
+        seeds: One int64 a row, (B,), for the noise; rows with the same seed, history and actions imagine
+            the same. None counts 0, 1, 2, ...
+
+    Raises:
+        ValueError: If `history` lacks what the model reads, or sizes do not fit.
+    """
+    _check_history(model.spec, history)
+    history = history.to(model.encoder.embed.place.device)
+    batch = history.action_valid.shape[0]
+    packed = model.layout.pack(history)
+    valid = model.layout.token_valid(history.valid)
+    actions = model.layout.normalise_vector("action", history.actions)
+    cache = model.encoder.empty_cache(batch)
+    for t in range(history.num_frames - 1):
+        frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])
+        model.encoder.step(*frame, cache)
+    if seeds is None:
+        seeds = torch.arange(batch)
+    elif seeds.shape != (batch,):
+        raise ValueError(f"seeds must be ({batch},), one a row, got {tuple(seeds.shape)}")
+    keys = noise.derive(seeds.to(packed.device), 0)
+    state = RolloutState(cache, packed[:, -1], valid[:, -1], keys, torch.zeros_like(keys))
+    return state
+
+
+@torch.inference_mode()
+def step(
+    model: SCDWorldModel,
+    state: RolloutState,
+    actions: Tensor,
+    num_steps: int | None = None,
+) -> Frames:
+    """Imagine one frame for every row and move `state` to it.
+
+    Args:
+        model: The world model.
+        state: From `begin`; changed in place.
+        actions: In the units of the data, (B, A). A row at the start frame ignores its action: none leads
+            to the first frame of an episode.
+        num_steps: Sampler steps; None takes the model's own.
+
+    Returns:
+        The frame, without an axis T.
+
+    Raises:
+        ValueError: If `actions` has another shape, or `num_steps` is below 1.
+    """
+    batch, action_dim = len(state.last), model.spec.action.dim
+    if actions.shape != (batch, action_dim):
+        raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
+    has_action = state.valid.any(dim=1)
+    normal_action = model.layout.normalise_vector("action", actions.to(state.last))
+    c = model.encoder.step(state.last, state.valid, normal_action, has_action, state.cache)
+    keys = noise.derive(state.keys, state.num_imagined)
+    eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
+    context = model.decoder.context(c, normal_action, has_action)
+    num_steps = model.config.num_steps if num_steps is None else num_steps
+    sample, logits = model.sample(context, model.base(state.last, state.valid), eps, num_steps)
+    state.last, state.valid = sample, torch.ones_like(state.valid)
+    state.num_imagined = state.num_imagined + 1
+    return decode(model, sample, logits)
+
+
+def decode(model: SCDWorldModel, packed: Tensor, logits: Tensor) -> Frames:
+    """Return packed frames, (..., M), and outcome logits in the units of the data."""
+    spec, outcome = model.spec, {}
+    for index, name in enumerate(spec.outcomes):
+        logit = logits[..., index]
+        is_reward = name == "reward"
+        outcome[name] = logit * spec.reward_std + spec.reward_mean if is_reward else logit.sigmoid()
+    return Frames(model.layout.unpack_images(packed), model.layout.unpack_vectors(packed), outcome)
+
+
+def imagine(
+    model: SCDWorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
+) -> Iterator[Frames]:
+    """Yield the frames that `actions`, (B, T, A), lead to, one at a time, at constant memory."""
+    for t in range(actions.shape[1]):
+        yield step(model, state, actions[:, t], num_steps)
+
+
+def rollout(
+    model: SCDWorldModel,
+    history: Clip,
+    actions: Tensor,
+    *,
+    seeds: Tensor | None = None,
+    num_steps: int | None = None,
+) -> Frames:
+    """Imagine what follows `history` under `actions`.
+
+    Args:
+        model: The world model.
+        history: Batched clip of F >= 1 frames.
+        actions: In the units of the data, (B, T, A); `actions[:, 0]` follows the last history frame.
+        seeds: As in `begin`.
+        num_steps: As in `step`.
+
+    Returns:
+        The T imagined frames.
+
+    Raises:
+        ValueError: If sizes do not fit.
+    """
+    if actions.ndim != 3 or actions.shape[1] < 1:
+        raise ValueError(f"actions must be (B, T, A) with T >= 1, got {tuple(actions.shape)}")
+    state = begin(model, history, seeds)
+    return stack(list(imagine(model, state, actions, num_steps)))
+
+
+def rollout_policy(
+    model: SCDWorldModel,
+    history: Clip,
+    policy: Policy,
+    horizon: int,
+    *,
+    seeds: Tensor | None = None,
+    num_steps: int | None = None,
+) -> tuple[Frames, Tensor]:
+    """Let a policy act in imagination; it sees imagined observations only.
+
+    Args:
+        model: The world model.
+        history: Batched clip of F >= 1 frames; the policy first sees its last one.
+        policy: Called once per frame.
+        horizon: Steps.
+        seeds: As in `begin`.
+        num_steps: As in `step`.
+
+    Returns:
+        The imagined frames and the actions taken, (B, horizon, A).
+
+    Raises:
+        ValueError: If `horizon` is below 1, or the policy's actions have a wrong shape.
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1, got {horizon}")
+    state = begin(model, history, seeds)
+    observation = {k: v[:, -1] for k, v in {**history.images, **history.vectors}.items()}
+    frames, actions = [], []
+    for _ in range(horizon):
+        actions.append(policy(observation))
+        frames.append(step(model, state, actions[-1], num_steps))
+        observation = frames[-1].observation
+    return stack(frames), torch.stack(actions, dim=1)
+
+
+def stack(frames: Sequence[Frames]) -> Frames:
+    """Join single steps along a new axis T."""
+    join = lambda group: {  # noqa: E731
+        k: torch.stack([getattr(f, group)[k] for f in frames], dim=1) for k in getattr(frames[0], group)
+    }
+    return replace(frames[0], images=join("images"), vectors=join("vectors"), outcome=join("outcome"))
+
+
+def _check_history(spec: Spec, history: Clip) -> None:
+    """Raise if a batched `history` does not hold what `spec` names, at its sizes."""
+    shapes = {k: tuple(v.shape[2:]) for k, v in {**history.images, **history.vectors}.items()}
+    wanted = {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
+    wanted |= {k: (v.dim,) for k, v in spec.vectors.items()}
+    for name, shape in wanted.items():
+        if name not in shapes:
+            raise ValueError(f"history has no {name!r}; it has {sorted(shapes)}")
+        if shapes[name] != shape:
+            raise ValueError(f"{name!r} in history is {shapes[name]}, the model reads {shape}")
+    if history.actions.shape[-1] != spec.action.dim:
+        raise ValueError(
+            f"actions in history have {history.actions.shape[-1]} values, "
+            f"the model reads {spec.action.dim}"
+        )

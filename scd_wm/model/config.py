@@ -1,0 +1,58 @@
+"""The configuration of an SCD world model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scd_wm.model.rope import axis_split
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCDConfig:
+    """Sizes and choices of the model; sizes that come from data are in the spec.
+
+    Raises:
+        ValueError: If a value is outside what its comment allows.
+    """
+
+    dim: int  # width D of encoder and decoder
+    num_heads: int  # divides dim; dim / num_heads is a multiple of 16
+    encoder_layers: int  # run once per frame
+    decoder_layers: int  # run at every sampler step
+    patch_size: int = 8  # side of a patch, pixels or latent cells; its values should not exceed dim
+    window: int = 4  # frames W that the encoder attends to, the newest included
+    mlp_ratio: int = 4  # hidden width of the MLPs over dim
+    action_layers: int = 2  # of the action embedding; 1 for one-hot actions
+    rope_theta: float = 10_000.0  # base of the rotary frequencies
+    context_mode: str = "prefix"  # or "token_concat", the paper's
+    prediction: str = "sample"  # or "velocity", the paper's
+    residual: bool = True  # sample prediction is relative to the last frame
+    num_steps: int = 2  # default sampler steps T
+    draws: int = 1  # noise draws K per encoder pass in training
+    full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where few-step sampling starts
+    interface_noise: float = 0.05  # deviation of the noise on the normed context in training
+    self_rollouts: int = 0  # training passes that replace history by the model's own predictions
+    image_weight: float = 1.0  # of the mean image loss in the sum
+    vector_weight: float = 1.0  # of the mean vector loss
+    outcome_weight: float = 0.1  # of the mean outcome loss
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "num_heads", "encoder_layers", "decoder_layers", "patch_size", "window"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("mlp_ratio", "action_layers", "num_steps", "draws"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _check(self.self_rollouts >= 0, "self_rollouts", self.self_rollouts, "at least 0")
+        _check(self.dim % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.dim}")
+        axis_split(self.dim // self.num_heads)
+        modes = ("prefix", "token_concat")
+        _check(self.context_mode in modes, "context_mode", self.context_mode, f"one of {modes}")
+        kinds = ("sample", "velocity")
+        _check(self.prediction in kinds, "prediction", self.prediction, f"one of {kinds}")
+        fraction = self.full_noise_fraction
+        _check(0 <= fraction <= 1, "full_noise_fraction", fraction, "between 0 and 1")
+        _check(self.interface_noise >= 0, "interface_noise", self.interface_noise, "at least 0")
+
+
+def _check(is_ok: bool, name: str, value: object, allowed: str) -> None:
+    if not is_ok:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")

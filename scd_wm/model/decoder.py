@@ -1,0 +1,161 @@
+"""The diffusion decoder: renders one frame from its context; sees no other frame.
+
+Axes: B frames (batch, time and noise draws flattened), N tokens in a frame, D width, K width of a head.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scd_wm.model.blocks import (
+    ActionEmbedding,
+    Block,
+    FinalNorm,
+    NoiseLevelEmbedding,
+    attend_all,
+)
+from scd_wm.model.config import SCDConfig
+from scd_wm.model.layout import FrameLayout
+from scd_wm.model.rope import rotate, rotation
+from scd_wm.model.tokenizer import FrameEmbedding, FrameHead
+
+
+class PrefixReader(nn.Module):
+    """Projects the context to keys and values for one decoder layer, once per frame.
+
+    c gets its own norm and weights; it is not updated and not modulated by the noise level.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.key_norm = nn.RMSNorm(dim // num_heads)
+
+    def forward(self, context: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotated keys and values, (B, N, H, K) each, of a context (B, N, D)."""
+        k, v = rearrange(self.kv(self.norm(context)), "b n (s h k) -> s b n h k", s=2, h=self.num_heads)
+        return rotate(self.key_norm(k), table), v
+
+
+class DecoderContext:
+    """What the sampler's steps reuse: the condition on the action and the context as each layer reads it."""
+
+    def __init__(
+        self, action: Tensor, tokens: Tensor, prefix: list[tuple[Tensor, Tensor]]
+    ) -> None:
+        self.action = action  # (B, D)
+        self.tokens = tokens  # (B, N, D): joined to the noisy tokens (token_concat) or added (prefix)
+        self.prefix = prefix  # per layer; empty in token_concat
+
+    def repeat(self, num_draws: int) -> DecoderContext:
+        """Return the context for `num_draws` noise draws of every frame, draw-major."""
+        if num_draws == 1:
+            return self
+        tile = lambda x: x.repeat(num_draws, *[1] * (x.ndim - 1))  # noqa: E731
+        return DecoderContext(
+            tile(self.action), tile(self.tokens), [(tile(k), tile(v)) for k, v in self.prefix]
+        )
+
+
+class DiffusionDecoder(nn.Module):
+    """One evaluation maps (noisy frame, noise level, context) to a prediction and outcome logits.
+
+    Context modes: `token_concat` (the paper's) runs [context; noisy] through every layer; `prefix` lets
+    the noisy tokens attend to keys and values of the context made once per frame, and adds the context,
+    through a zero-initialised projection, to the noisy token of the same place.
+    """
+
+    def __init__(self, layout: FrameLayout, config: SCDConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tokens = layout.num_tokens
+        self.embed = FrameEmbedding(layout, config.dim)
+        self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
+        self.noise_level = NoiseLevelEmbedding(config.dim)
+        num_outcomes = len(layout.spec.outcomes)
+        self.query = nn.Parameter(torch.randn(min(num_outcomes, 1), config.dim) * 0.02)
+        self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.num_heads, config.mlp_ratio)
+            for _ in range(config.decoder_layers)
+        )
+        is_prefix = config.context_mode == "prefix"
+        self.readers = nn.ModuleList(
+            PrefixReader(config.dim, config.num_heads) for _ in self.blocks if is_prefix
+        )
+        self.join = nn.Linear(config.dim, config.dim) if is_prefix else None
+        self.final = FinalNorm(config.dim)
+        self.head = FrameHead(layout, config.dim)
+        positions = torch.cat([torch.zeros(layout.num_tokens, 1), layout.positions()], dim=1)
+        self.register_buffer("positions", positions, persistent=False)
+        self.positions: Tensor
+
+    def context(self, context: Tensor, action: Tensor, action_valid: Tensor) -> DecoderContext:
+        """Prepare what is the same at every noise level.
+
+        Args:
+            context: c, (B, N, D).
+            action: Normalised action of the frame, (B, A).
+            action_valid: (B,) bool.
+        """
+        embedded = self.action(action, action_valid)
+        if self.join is None:
+            return DecoderContext(embedded, context, [])
+        table = self._rotation(context.dtype)
+        return DecoderContext(embedded, self.join(context), [r(context, table) for r in self.readers])
+
+    def forward(
+        self, noisy: Tensor, noise_level: Tensor, context: DecoderContext
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the network once.
+
+        Args:
+            noisy: Packed noisy frame x_s, (B, M).
+            noise_level: s in [0, 1], (B,).
+            context: From `context`.
+
+        Returns:
+            Raw prediction, (B, M), and outcome logits, (B, number of outcomes).
+        """
+        condition = F.silu(self.noise_level(noise_level) + context.action)
+        x = self.embed(noisy)
+        if self.join is None:
+            x = torch.cat([context.tokens, x], dim=1)
+        else:
+            x = x + context.tokens
+        x = torch.cat([x, self.query.expand(len(x), -1, -1)], dim=1)
+        x = self._run_blocks(x, condition, context)
+        x = self.final(x[:, -(self.num_tokens + len(self.query)) :], condition)
+        prediction = self.head(x[:, : self.num_tokens])
+        if self.outcome is None:
+            return prediction, prediction.new_zeros(len(x), 0)
+        return prediction, self.outcome(x[:, -1])
+
+    def _run_blocks(self, x: Tensor, condition: Tensor, context: DecoderContext) -> Tensor:
+        table = self._rotation(x.dtype)
+        query = table.new_zeros(2, len(self.query), table.shape[-1])
+        query[0] = 1.0  # the outcome query has no place: angle 0
+        halves = [table, query] if self.join is not None else [table, table, query]
+        table = torch.cat(halves, dim=1)
+        for layer, block in enumerate(self.blocks):
+            attend = partial(attend_prefix, context.prefix[layer]) if context.prefix else attend_all
+            x = block(x, condition, table, attend)
+        return x
+
+    def _rotation(self, dtype: torch.dtype) -> Tensor:
+        c = self.config
+        return rotation(self.positions, c.dim // c.num_heads, c.rope_theta, dtype)
+
+
+def attend_prefix(
+    prefix: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
+    """Attend to the context's keys and values and to the own ones; all (B, N, H, K)."""
+    return attend_all(q, torch.cat([prefix[0], k], dim=1), torch.cat([prefix[1], v], dim=1))

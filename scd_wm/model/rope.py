@@ -1,0 +1,57 @@
+"""Rotary positions on three axes: frame, row, column (Su et al. 2021, arXiv:2104.09864).
+
+Axes: B batch, T frames, N tokens in a frame, H heads, K width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def axis_split(head_dim: int) -> tuple[int, int, int]:
+    """Return how many of `head_dim` channels turn with frame, row and column: 1/4, 3/8, 3/8.
+
+    Raises:
+        ValueError: If `head_dim` is not a multiple of 16, so that the parts would not be even.
+    """
+    if head_dim % 16:
+        raise ValueError(f"head width must be a multiple of 16, got {head_dim}; change num_heads")
+    return head_dim // 4, head_dim * 3 // 8, head_dim * 3 // 8
+
+
+def rotation(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Tensor:
+    """Return cosines and sines of the angles of tokens at `positions`.
+
+    Angles are computed in float64: a bfloat16 frame number is already wrong at 257.
+
+    Args:
+        positions: Frame, row, column, (..., 3).
+        head_dim: Width of a head K.
+        theta: Base of the frequencies.
+        dtype: Of the result.
+
+    Returns:
+        (2, ..., K / 2): cosines, then sines.
+    """
+    angles = []
+    for axis, dim in enumerate(axis_split(head_dim)):
+        exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float64) / dim
+        angles.append(positions[..., axis, None].double() * theta**-exponent)
+    angle = torch.cat(angles, dim=-1)  # (..., K / 2)
+    return torch.stack([angle.cos(), angle.sin()]).to(dtype)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn the channel pairs of `x` by the angles of `table`.
+
+    Args:
+        x: Queries or keys, (..., N, H, K).
+        table: From `rotation`, (2, ..., N, K / 2).
+
+    Returns:
+        As `x`.
+    """
+    cos, sin = table[0].unsqueeze(-2), table[1].unsqueeze(-2)  # (..., N, 1, K / 2)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
