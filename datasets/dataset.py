@@ -7,9 +7,8 @@ D values of a vector, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.frame_skip import ActionMode, skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
+from scd_wm.datasets.memory import IMAGE_BYTES, EpisodeArrays, Memory
 from scd_wm.datasets.reader import ACTION, Reader, SourceInfo, VideoReader
 from scd_wm.datasets.resize import resize_images
 from scd_wm.datasets.selection import Selection, choose_keys, image_sizes, split_usable
@@ -76,19 +76,11 @@ def open_dataset(
     return RobotDataset(reader, selection, indices, cache, skipped)
 
 
-@dataclass(frozen=True)
-class EpisodeArrays:
-    """All of an episode but its images, after frame skip. K = T, or T + 1 with the last frame."""
-
-    vectors: dict[str, np.ndarray]  # name: (K, D) float32
-    actions: np.ndarray  # (T, A) float32
-    outcome: dict[str, np.ndarray]  # name: (T,) float32, of step t
-
-
 class RobotDataset:
     """Episodes of one data set. Made by `open_dataset`; may be pickled for worker processes.
 
-    Vectors, actions and outcomes are kept in memory once read; images are read on access.
+    Vectors, actions and outcomes are kept in memory once read, and images too where all of them
+    together are small.
 
     Attributes:
         info: What the whole source holds, and what was skipped in it.
@@ -117,7 +109,7 @@ class RobotDataset:
             skip_episode(self.info.episodes[i], selection.frame_skip) for i in self.indices
         ]
         self._reader, self._cache = reader, cache
-        self._arrays: dict[int, EpisodeArrays] = {}
+        self._memory = Memory(keep_images=self._image_bytes() <= IMAGE_BYTES)
 
     @property
     def image_sizes(self) -> dict[str, tuple[int, int]]:
@@ -139,7 +131,7 @@ class RobotDataset:
         """Return the data set with only the episodes of these indices."""
         indices = [self.indices[i] for i in episodes]
         chosen = RobotDataset(self._reader, self.selection, indices, self._cache)
-        chosen.info = self.info
+        chosen.info, chosen._memory = self.info, self._memory
         return chosen
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[RobotDataset, RobotDataset]:
@@ -234,19 +226,32 @@ class RobotDataset:
 
     def images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
         """Return stored frames `start` to `stop - 1` of a camera, (stop - start, H, W, 3) uint8."""
+        if not self._memory.keep_images:
+            return self._read_images(episode, camera, start, stop)
+        whole = self._memory.images(
+            self.indices[episode],
+            camera,
+            lambda: self._read_images(episode, camera, 0, self.episodes[episode].num_observations),
+        )
+        return whole[start:stop]
+
+    def arrays(self, episode: int) -> EpisodeArrays:
+        """Return all of an episode but its images."""
+        return self._memory.arrays(self.indices[episode], lambda: self._read_arrays(episode))
+
+    def _image_bytes(self) -> int:
+        """Return the size of all images."""
+        frame = sum(height * width * 3 for height, width in self.image_sizes.values())
+        return frame * sum(episode.num_observations for episode in self.episodes)
+
+    def _read_images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
         size, skip = self.image_sizes[camera], self.selection.frame_skip
         if start >= stop:
             return np.zeros((0, *size, 3), np.uint8)
-        rows = (start * skip, (stop - 1) * skip + 1)
+        index, rows = self.indices[episode], (start * skip, (stop - 1) * skip + 1)
         if self._cache:
-            return self._cache.read(self.indices[episode], camera, size, *rows)[::skip]
-        return resize_images(self._reader.read(self.indices[episode], camera, *rows)[::skip], size)
-
-    def arrays(self, episode: int) -> EpisodeArrays:
-        """Return all of an episode but its images; read once, then kept."""
-        if episode not in self._arrays:
-            self._arrays[episode] = self._read_arrays(episode)
-        return self._arrays[episode]
+            return self._cache.read(index, camera, size, *rows)[::skip]
+        return resize_images(self._reader.read(index, camera, *rows)[::skip], size)
 
     def _read_arrays(self, episode: int) -> EpisodeArrays:
         index, skip = self.indices[episode], self.selection.frame_skip
@@ -266,9 +271,6 @@ class RobotDataset:
             actions=skip_actions(actions, skip, self.selection.action_mode),
             outcome=outcome,
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": {}}
 
 
 def _window(rows: np.ndarray, start: int, length: int) -> Tensor:
