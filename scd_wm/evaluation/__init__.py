@@ -1,0 +1,1 @@
+"""How close imagined frames are to what really happened, beside null models and with intervals."""

@@ -1,0 +1,86 @@
+"""Intervals for means over clips, by resampling whole episodes.
+
+Clips of one episode resemble each other, so they are drawn together (a cluster bootstrap). With a
+single episode there is nothing else to draw than clips, and the interval speaks of that episode
+only.
+
+Axes: N clips, T frames, G groups (episodes), R resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Means over clips and bootstrap intervals at each frame, (T,); NaN where no clip counts."""
+
+    mean: Array
+    low: Array
+    high: Array
+    count: NDArray[np.int64]  # clips that count
+
+    def excludes_zero(self, index: int) -> bool:
+        """Say whether the interval at frame `index` lies wholly on one side of 0."""
+        return bool(self.low[index] > 0 or self.high[index] < 0)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    groups: ArrayLike,
+    *,
+    seed: int,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Mean over clips and its percentile bootstrap interval.
+
+    For a paired comparison pass the differences of two models on the same clips.
+
+    Args:
+        values: (N, T); NaN where a clip does not count.
+        groups: The episode of each clip, (N,).
+        seed: Of the resampling. Equal seeds draw equal episodes.
+        num_resamples: R.
+        level: Share of resampled means inside the interval.
+
+    Returns:
+        Mean, bounds and counts at each frame.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    present = ~np.isnan(table)
+    sums, counts = _per_group(np.where(present, table, 0.0), present, np.asarray(groups))
+    num_groups = len(sums)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), num_resamples)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (drawn @ sums) / (drawn @ counts)  # (R, T); 0/0 where no drawn clip counts
+        mean = sums.sum(axis=0) / counts.sum(axis=0)
+    low, high = _quantiles(means, (1 - level) / 2)
+    return Interval(mean, low, high, present.sum(axis=0))
+
+
+def _per_group(values: Array, present: NDArray[np.bool_], groups: NDArray) -> tuple[Array, Array]:
+    """Return the sum of values and the number present in each group, both (G, T)."""
+    names, index = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        index = np.arange(len(values))
+    member = np.zeros((index.max() + 1, len(values)))
+    member[index, np.arange(len(values))] = 1.0
+    return member @ values, member @ present.astype(np.float64)
+
+
+def _quantiles(means: Array, tail: float) -> tuple[Array, Array]:
+    """Return the lower and upper `tail` quantiles of each column, ignoring NaN."""
+    bounds = np.full((2, means.shape[1]), np.nan)
+    for column in range(means.shape[1]):
+        finite = means[:, column][~np.isnan(means[:, column])]
+        if len(finite):
+            bounds[:, column] = np.quantile(finite, [tail, 1 - tail])
+    return bounds[0], bounds[1]

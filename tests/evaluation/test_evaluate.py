@@ -1,0 +1,204 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from moving_disc import BLUE, SPEC, MovingDisc, draw, noisy, outcome_of, perfect
+from torch import Tensor
+
+from scd_wm.clip import Clip
+from scd_wm.evaluation import metrics
+from scd_wm.evaluation.bootstrap import bootstrap_mean
+from scd_wm.evaluation.evaluate import EvaluationConfig, constant_scores, evaluate, plan_evaluation
+from scd_wm.evaluation.null_models import Imagine
+from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL, Evaluation, short_table
+from scd_wm.evaluation.scores import Scorer, default_position_vectors
+from scd_wm.imagination import Frames
+from scd_wm.spec import CameraSpec, Spec, VectorSpec
+
+CONFIG = EvaluationConfig(
+    num_clips=12, history=2, horizons=(1, 4, 8), batch_size=5, num_resamples=200
+)
+
+
+def run(imagine: Imagine, config: EvaluationConfig = CONFIG, seed: int = 0) -> Evaluation:
+    source = MovingDisc((20,) * 6, seed)
+    colours = {"disc": BLUE}
+    return evaluate(imagine, source, SPEC, config, tracked_colours=colours, progress=False)
+
+
+def test_a_perfect_model_has_no_error_and_beats_every_null_model() -> None:
+    result = run(perfect)
+    assert result.mean("psnr/top", 8) == metrics.PSNR_CAP_DB
+    assert result.mean("ssim/top", 8) == pytest.approx(1)
+    assert result.mean("found/top/disc", 8) == 1
+    for name in ("position_px/top/disc", "position/disc_pos", "rmse/disc_pos", "mae/disc_pos"):
+        assert result.mean(name, 8) == pytest.approx(0, abs=1e-4)
+    for metric in result.metrics.values():
+        for null in (COPY_LAST, SHUFFLED):
+            assert metric.verdict(null, 8) in ("better", "open")
+    assert result.metrics["psnr/top"].verdict(COPY_LAST, 8) == "better"
+    assert result.metrics["position_px/top/disc"].verdict(SHUFFLED, 8) == "better"
+    assert result.metrics["brier/success"].verdict("best_constant", 8) == "better"
+
+
+def test_copy_last_equals_a_computation_by_hand() -> None:
+    source, result = MovingDisc((20,) * 6), run(perfect)
+    errors, squares = [], []
+    for episode, start in result.clips:
+        position = source.positions[int(episode[-1])]
+        last, future = position[start + 1], position[start + 1 + 4]
+        errors.append((future - last).norm().item())
+        difference = draw(future).double() - draw(last).double()
+        squares.append(10 * np.log10(255**2 / difference.square().mean().item()))
+    assert result.mean("position/disc_pos", 4, COPY_LAST) == pytest.approx(np.mean(errors))
+    assert result.mean("psnr/top", 4, COPY_LAST) == pytest.approx(np.mean(squares))
+
+
+def test_shuffled_actions_are_those_of_the_giver() -> None:
+    plan = plan_evaluation(MovingDisc((20,) * 6), CONFIG)
+    source, seen = MovingDisc((20,) * 6), []
+
+    def spy(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
+        seen.append(actions)
+        return perfect(history, actions, seeds)
+
+    run(spy)
+    own, borrowed = torch.cat(seen[0::2]), torch.cat(seen[1::2])
+    for place, actions in zip(plan.places, own, strict=True):
+        first = place.start + CONFIG.history - 1
+        assert actions.equal(source.actions[place.episode][first : first + 8])
+    rows = [int((own == b).all(dim=2).all(dim=1).nonzero().item()) for b in borrowed]
+    assert sorted(rows) == list(range(12))
+    assert all(plan.episodes[i] != plan.episodes[j] for i, j in enumerate(rows))
+
+
+def test_numbers_do_not_depend_on_batching() -> None:
+    one, many = (
+        run(noisy, replace(CONFIG, batch_size=1)),
+        run(noisy, replace(CONFIG, batch_size=64)),
+    )
+    for name, metric in one.metrics.items():
+        for model, interval in metric.models.items():
+            np.testing.assert_allclose(
+                interval.mean, many.metrics[name].models[model].mean, rtol=1e-4
+            )
+
+
+def test_the_paired_interval_is_that_of_the_differences() -> None:
+    plan = plan_evaluation(MovingDisc((20,) * 6), CONFIG)
+    source, result = MovingDisc((20,) * 6), run(perfect)
+    copied = []
+    for place in plan.places:
+        position = source.positions[place.episode][place.start + 1 :][:9]
+        copied.append((position[1:] - position[:1]).norm(dim=-1).numpy())
+    groups = [p.episode for p in plan.places]
+    expected = bootstrap_mean(-np.stack(copied), groups, seed=0, num_resamples=200)
+    difference = result.metrics["position/disc_pos"].differences[COPY_LAST]
+    np.testing.assert_allclose(difference.low, expected.low, rtol=1e-5)
+    np.testing.assert_allclose(difference.high, expected.high, rtol=1e-5)
+
+
+def test_a_model_in_which_the_disc_fades_is_caught_by_the_share_found() -> None:
+    def fading(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
+        frames = perfect(history, actions, seeds)
+        images = frames.images["top"].clone()
+        images[:, 4:] = 255
+        return Frames({"top": images}, frames.vectors, frames.outcome)
+
+    result = run(fading)
+    found = result.metrics["found/top/disc"].models[WORLD_MODEL].mean
+    assert found.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    error = result.metrics["position_px/top/disc"].models[WORLD_MODEL]
+    assert error.count.tolist() == [12] * 4 + [0] * 4
+    assert np.isnan(error.mean[4:]).all()
+
+
+def test_clips_in_which_nothing_moves_leave_the_moving_region() -> None:
+    source = MovingDisc((20,) * 6)
+    for episode in range(3):
+        source.actions[episode].zero_()
+        source.positions[episode][:] = source.positions[episode][0].clone()
+    result = evaluate(noisy, source, SPEC, CONFIG, progress=False)
+    assert result.metrics["moving_psnr/top"].models[WORLD_MODEL].count[7] == 6
+    assert result.metrics["psnr/top"].models[WORLD_MODEL].count[7] == 12
+
+
+def test_frames_without_a_valid_entry_do_not_count() -> None:
+    clip = MovingDisc((20,)).clip(0, 0, 6)
+    clip.valid["disc_pos"][4] = False
+    batch = clip.map(lambda x: x[None])
+    scorer = Scorer(spec=SPEC, position_vectors={"disc_pos": 2})
+    frames = perfect(batch.frames(0, 2), batch.actions[:, 1:], torch.zeros(1))
+    scores = scorer.score(frames, batch)
+    assert scores["rmse/disc_pos"].isnan().tolist() == [[False, False, True, False]]
+    assert not scores["psnr/top"].isnan().any()
+
+
+def test_the_best_constant_is_the_base_rate_and_the_median() -> None:
+    real = {
+        "success": np.array([[0.0, 1.0, 1.0, np.nan]]),
+        "reward": np.array([[0.0, 1.0, 5.0, 7.0]]),
+    }
+    scores = constant_scores(real)
+    expected = [4 / 9, 1 / 9, 1 / 9, np.nan]
+    np.testing.assert_allclose(scores["brier/success"][0], expected)
+    np.testing.assert_allclose(scores["reward_error"][0], [3, 2, 2, 4])
+
+
+def test_copying_an_outcome_that_an_episode_has_not_yet_is_not_scored() -> None:
+    source = MovingDisc((10,) * 3)
+    config = replace(CONFIG, history=1, horizons=(9,), num_clips=3)
+    result = evaluate(perfect, source, SPEC, config, progress=False)  # all clips start at frame 0
+    assert result.metrics["reward_error"].models[COPY_LAST].count[8] == 0
+    assert result.metrics["reward_error"].models[WORLD_MODEL].count[8] == 3
+
+
+def test_the_result_is_json_and_has_a_table() -> None:
+    result = run(noisy)
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert data["num_clips"] == 12
+    assert data["num_episodes"] == 6
+    psnr = data["metrics"]["psnr/top"]
+    assert psnr["models"][WORLD_MODEL]["8"]["mean"] == pytest.approx(result.mean("psnr/top", 8))
+    assert psnr["world_model_minus"][COPY_LAST]["8"]["low"] > 0
+    table = short_table(result)
+    assert "disc: position error [px]" in table
+    assert "h = 8" in table
+    assert max(len(line) for line in table.splitlines()) < 120
+
+
+def test_a_single_clip_has_no_shuffled_actions() -> None:
+    result = run(perfect, replace(CONFIG, num_clips=1))
+    assert SHUFFLED not in result.metrics["psnr/top"].models
+    assert "the one episode" in result.interval_text
+
+
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    result = run(perfect)
+    with pytest.raises(KeyError, match=r"no metric 'psnr/side'.*psnr/top"):
+        result.mean("psnr/side", 1)
+    with pytest.raises(KeyError, match="no horizon 9; there are 1 to 8"):
+        result.mean("psnr/top", 9)
+    with pytest.raises(KeyError, match=r"no vector 'x'.*disc_pos"):
+        Scorer(spec=SPEC, position_vectors={"x": 2})
+    with pytest.raises(ValueError, match="has 2 values"):
+        Scorer(spec=SPEC, position_vectors={"disc_pos": 3})
+
+
+def test_positions_are_guessed_by_name() -> None:
+    dims = {"eef_pos": 3, "joint_pos": 3, "arm_pos": 7, "block_pose": 3, "hand_pose": 7, "qpos": 2}
+    vectors = {name: VectorSpec.unit(dim) for name, dim in dims.items()}
+    spec = Spec(vectors=vectors, action=VectorSpec.unit(1))
+    assert default_position_vectors(spec) == {"eef_pos": 3, "block_pose": 2, "hand_pose": 3}
+
+
+def test_latents_have_no_image_metrics() -> None:
+    camera = CameraSpec(height=8, width=8, channels=32, kind="latent")
+    assert Scorer(spec=Spec(cameras={"top": camera}, action=VectorSpec.unit(1))).cameras == ()
+
+
+def test_outcomes_of_the_disc_world_are_alternating_enough_to_test_with() -> None:
+    success = outcome_of(torch.cat(MovingDisc((20,) * 6).positions))["success"]
+    assert 0.1 < success.mean() < 0.9
