@@ -161,8 +161,9 @@ class PushT(gym.Env[Observation, np.ndarray]):
         contact = False
         for setpoint in range(1, SETPOINTS + 1):
             data.ctrl[:] = start + way * min(1.0, setpoint / GLIDE_SETPOINTS)
-            mujoco.mj_step(self._model, data, nstep=SUBSTEPS)
-            contact = contact or self._touching()
+            for _ in range(SUBSTEPS):
+                mujoco.mj_step(self._model, data)
+                contact = contact or self._touching()
         data.qvel[:] = (
             0  # less than 1 % of the pusher's speed is left: the state is positions alone
         )

@@ -1,0 +1,69 @@
+"""Policies by name, for the command line. To add one: a file in `policies/` and a line in `POLICIES`.
+
+A scripted policy for another environment: a line in `SCRIPTED`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from scd_wm.policies.protocol import Policy
+from scd_wm.policies.random_policy import RandomPolicy, ZeroPolicy
+from scd_wm.policies.scripted_push_t import ScriptedPushT
+
+SCRIPTED: dict[str, Callable[..., Policy]] = {
+    "scd_wm/PushT-v0": ScriptedPushT,
+    "scd_wm/PushTState-v0": ScriptedPushT,
+}  # environment id: its scripted policy
+
+
+def make_scripted(env: gym.Env, **kwargs: Any) -> Policy:
+    """Return the scripted policy of `env`.
+
+    Raises:
+        ValueError: If it has none, or an option is unknown.
+    """
+    env_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    if env_id not in SCRIPTED:
+        raise ValueError(f"no scripted policy for {env_id!r}; there is one for {sorted(SCRIPTED)}")
+    return _build("scripted", SCRIPTED[env_id], env, kwargs)
+
+
+POLICIES: dict[str, Callable[..., Policy]] = {
+    "random": RandomPolicy,
+    "scripted": make_scripted,
+    "zero": ZeroPolicy,
+}
+
+
+def make_policy(name: str, env: gym.Env, **kwargs: Any) -> Policy:
+    """Return a policy for `env`.
+
+    Args:
+        name: A key of `POLICIES`.
+        env: The environment that it will act in.
+        **kwargs: Options of the policy, such as `noise` of the scripted ones.
+
+    Raises:
+        ValueError: If the name or an option is unknown, or the policy cannot act in `env`.
+    """
+    if name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}; there are {sorted(POLICIES)}")
+    return _build(name, POLICIES[name], env, kwargs)
+
+
+def _build(
+    name: str, maker: Callable[..., Policy], env: gym.Env, kwargs: dict[str, Any]
+) -> Policy:
+    """Call `maker`, after a check that it has the options of `kwargs`."""
+    parameters = inspect.signature(maker).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    options = [key for key in parameters if key != "env"]
+    unknown = [key for key in kwargs if key not in options]
+    if unknown and not open_ended:
+        raise ValueError(f"policy {name!r} has no option {unknown}; it has {options}")
+    return maker(env, **kwargs)

@@ -1,0 +1,206 @@
+"""A scripted pusher for PushT that makes data full of contact.
+
+It reads the simulator's state (`env.unwrapped.state`), not the observation, and so works for every observation type. It draws a pose
+that the T shall reach, the goal or a random one; picks a push that brings the T nearer and stays clear of the walls; goes around the
+T to the start of the push; pushes; and picks the next.
+
+Axes: K candidate pushes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from scd_wm.envs.planar_shapes import Shape, rotation, to_plane
+from scd_wm.envs.push_t import MAX_STEP, REACH, PushT
+from scd_wm.policies.planar_path import body_to_plane, free_point, moved_pose, path_around
+
+NUM_CANDIDATES = 64
+TRAVEL_COST = 0.7  # metres of remaining distance to the target that a metre of way is worth
+CLEARANCE = 0.008  # between the rims of pusher and T on the way to a push
+TURN_RADIUS = 0.053  # of the T's friction on the table: sqrt of angular over linear damping in push_t.xml
+SAFE = 0.18  # corners of the T beyond this are near a wall
+LOST = 0.02  # a push ends when the rims are so far apart
+MAX_PUSHES = 8  # towards one pose
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push, straight or turning with the T."""
+
+    start: np.ndarray  # (2,) where the pusher's centre begins, clear of the T
+    direction: np.ndarray  # (2,) unit vector
+    length: float  # from `start`, metres
+    speed: float  # metres a step
+    follows: bool  # does the direction turn with the T, which keeps the pusher on its side
+
+
+class ScriptedPushT:
+    """Pushes the T towards the goal, or anywhere, from all sides.
+
+    Args:
+        env: A PushT environment, wrapped or not.
+        noise: Standard deviation of Gaussian noise added to every action, in units of the action.
+        directed: Share of target poses that are the goal; the others are drawn at random.
+        wander: Share of pushes that are followed by a walk to a random free point.
+
+    Raises:
+        ValueError: If `env` is no PushT, `noise` is negative or a share is not in [0, 1].
+    """
+
+    def __init__(
+        self, env: gym.Env, noise: float = 0.03, directed: float = 0.4, wander: float = 0.05
+    ) -> None:
+        if not isinstance(env.unwrapped, PushT):
+            raise ValueError(f"ScriptedPushT needs a PushT environment, got {env.unwrapped}")
+        if noise < 0:
+            raise ValueError(f"noise must be at least 0, got {noise}")
+        for name, share in (("directed", directed), ("wander", wander)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {share}")
+        self.noise, self.directed, self.wander = noise, directed, wander
+        self._env = env.unwrapped
+        self._gap = self._env.pusher_radius + CLEARANCE  # from the pusher's centre to the T
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; everything random depends on the seed."""
+        self._rng = np.random.default_rng(seed)
+        self._way: deque[np.ndarray] = deque()
+        self._push: Push | None = None
+        self._pushed = 0.0  # metres of the current push that are done
+        self._touched = False  # in the current push
+        self._target = self._env.goal_pose
+        self._pushes_left = 0
+
+    def act(self, observation: Any) -> np.ndarray:
+        """Return the next target of the pusher, (2,) float32; `observation` is not read."""
+        if not self._way and (self._push is None or self._push_is_over()):
+            self._choose()
+        point = self._next_point_of_way() if self._way else self._next_point_of_push()
+        action = point / REACH + self._rng.normal(0, 1, 2) * self.noise
+        return np.clip(action, -1, 1).astype(np.float32)
+
+    def _next_point_of_way(self) -> np.ndarray:
+        """Return the next point on the way to the push; it leaves the list when one step gets there."""
+        point = self._way[0]
+        if np.linalg.norm(point - self._env.pusher_pos) <= MAX_STEP:
+            self._way.popleft()
+        return point
+
+    def _next_point_of_push(self) -> np.ndarray:
+        assert self._push is not None, "a push was chosen"
+        push, env = self._push, self._env
+        if self._pushed == 0:
+            self._angle, self._line = env.block_pose[2], push.start
+        turn = env.block_pose[2] - self._angle if push.follows else 0.0
+        self._pushed += push.speed
+        self._line = self._line + push.speed * rotation(turn) @ push.direction
+        return self._line
+
+    def _push_is_over(self) -> bool:
+        """Return whether the push is done, has lost the T, or has brought it to a wall."""
+        assert self._push is not None, "a push was chosen"
+        env = self._env
+        rims = float(env.shape.distance(env.pusher_pos, env.block_pose)) - env.pusher_radius
+        self._touched = self._touched or rims < 0.001
+        at_wall = self._farthest_corner() > max(SAFE + 0.02, self._farthest + 0.005)
+        lost = self._touched and rims > LOST
+        return self._pushed >= self._push.length or lost or at_wall
+
+    def _choose(self) -> None:
+        """Choose the next push and the way to it; without any, walk to a random point."""
+        if self._pushes_left == 0:
+            self._target = self._draw_target()
+            self._pushes_left = int(self._rng.integers(2, MAX_PUSHES))
+        self._pushes_left -= 1
+        self._push, self._pushed, self._touched = None, 0.0, False
+        if self._rng.random() < self.wander:
+            self._way.extend(self._path_to(self._free_point()))
+            return
+        for push in self._candidates()[:8]:
+            if (way := self._path(push.start)) is not None:
+                self._push, self._farthest = push, self._farthest_corner()
+                self._way.extend(way)
+                return
+        self._way.extend(self._path_to(self._free_point()))
+
+    def _candidates(self) -> list[Push]:
+        """Return pushes that the pusher could do, the most useful first."""
+        env, rng = self._env, self._rng
+        contacts, normals = _draw_contacts(env.shape, rng)
+        starts = to_plane(contacts - normals * self._gap, env.block_pose)
+        angles = rng.normal(0, 0.25, NUM_CANDIDATES)
+        directions = _turned(body_to_plane(normals, env.block_pose), angles)
+        lengths = rng.uniform(0.08, 0.3, NUM_CANDIDATES)
+        ends = starts + directions * (lengths + CLEARANCE)[:, None]
+        ways = directions * lengths[:, None]
+        poses = moved_pose(env.block_pose, contacts, normals, ways, TURN_RADIUS)
+        cost = self._cost(poses) + rng.gumbel(0, 0.01, NUM_CANDIDATES)
+        cost += TRAVEL_COST * np.linalg.norm(starts - env.pusher_pos, axis=1)
+        free = env.shape.distance(starts, env.block_pose) > self._gap - 1e-6
+        possible = free & (np.abs(np.concatenate([starts, ends], 1)).max(axis=1) <= REACH)
+        order = [i for i in np.argsort(cost) if possible[i]]
+        speeds = rng.uniform(0.2, 0.8, NUM_CANDIDATES) * MAX_STEP
+        follows = rng.random(NUM_CANDIDATES) < 0.7
+        return [
+            Push(starts[i], directions[i], lengths[i] + CLEARANCE, speeds[i], follows[i])
+            for i in order
+        ]
+
+    def _cost(self, poses: np.ndarray) -> np.ndarray:
+        """Return how bad poses of the T are, (K,) metres: far from the target, or near a wall."""
+        shape, target = self._env.shape, self._target
+        turns = np.angle(np.exp(1j * (poses[:, 2] - target[2])))
+        away = np.linalg.norm(poses[:, :2] - target[:2], axis=1) + TURN_RADIUS * np.abs(turns)
+        farthest = np.array([np.abs(shape.corners(pose)).max() for pose in poses])
+        return away + 5 * np.maximum(farthest - SAFE, 0)
+
+    def _farthest_corner(self) -> float:
+        """Return how far out the T reaches, metres."""
+        return float(np.abs(self._env.shape.corners(self._env.block_pose)).max())
+
+    def _draw_target(self) -> np.ndarray:
+        if self._rng.random() < self.directed:
+            return self._env.goal_pose
+        return self._rng.uniform([-0.12, -0.12, -np.pi], [0.12, 0.12, np.pi])
+
+    def _free_point(self) -> np.ndarray:
+        env = self._env
+        return free_point(env.shape, env.block_pose, self._gap, REACH, self._rng)
+
+    def _path(self, end: np.ndarray) -> list[np.ndarray] | None:
+        env = self._env
+        return path_around(env.shape, env.block_pose, env.pusher_pos, end, self._gap, REACH)
+
+    def _path_to(self, end: np.ndarray) -> list[np.ndarray]:
+        """Return the way from the pusher to `end`; straight, through the T, if there is no other."""
+        return self._path(end) or [end]
+
+
+def _draw_contacts(shape: Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw points on the sides of the shape's rectangles.
+
+    Returns:
+        Points, (K, 2), and the directions into the rectangle, (K, 2), both in the body's frame.
+    """
+    rectangle = rng.integers(0, len(shape.centers), NUM_CANDIDATES)
+    axis = rng.integers(0, 2, NUM_CANDIDATES)
+    sign = rng.choice([-1.0, 1.0], NUM_CANDIDATES)
+    share = rng.uniform(-0.95, 0.95, (NUM_CANDIDATES, 2))
+    share[np.arange(NUM_CANDIDATES), axis] = sign
+    normals = np.zeros((NUM_CANDIDATES, 2))
+    normals[np.arange(NUM_CANDIDATES), axis] = -sign
+    return shape.centers[rectangle] + share * shape.half_sizes[rectangle], normals
+
+
+def _turned(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return vectors, (K, 2), turned counter-clockwise by angles, (K,)."""
+    cos, sin = np.cos(angles), np.sin(angles)
+    x, y = vectors[:, 0], vectors[:, 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
