@@ -50,7 +50,7 @@ $(VENV)/.package: pyproject.toml $(VENV)/.torch
 $(VENV)/.development: $(VENV)/.package
 	@echo "setting up $(VENV): robomimic, tensorboard and the tools of development"
 	@$(PIP) cmake
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --editable ".[dev,lerobot,robomimic,tensorboard]"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --use-pep517 --editable ".[dev,lerobot,robomimic,tensorboard]"
 	@touch $@
 
 $(VENV)/.opengl: scripts/ensure_opengl.sh $(VENV)/.package
