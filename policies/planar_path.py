@@ -80,9 +80,7 @@ def body_to_plane(vectors: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return to_plane(vectors, np.array([0.0, 0.0, pose[2]]))
 
 
-def _straight_lengths(
-    shape: Shape, pose: np.ndarray, points: np.ndarray, gap: float
-) -> np.ndarray:
+def _straight_lengths(shape: Shape, pose: np.ndarray, points: np.ndarray, gap: float) -> np.ndarray:
     """Return the length of the straight way between points, (N, N); infinity where the shape is nearer than `gap`."""
     shares = np.linspace(0, 1, NUM_SAMPLES)[:, None]
     samples = points[:, None, None] * (1 - shares) + points[None, :, None] * shares  # (N, N, C, 2)

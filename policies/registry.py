@@ -56,9 +56,7 @@ def make_policy(name: str, env: gym.Env, **kwargs: Any) -> Policy:
     return _build(name, POLICIES[name], env, kwargs)
 
 
-def _build(
-    name: str, maker: Callable[..., Policy], env: gym.Env, kwargs: dict[str, Any]
-) -> Policy:
+def _build(name: str, maker: Callable[..., Policy], env: gym.Env, kwargs: dict[str, Any]) -> Policy:
     """Call `maker`, after a check that it has the options of `kwargs`."""
     parameters = inspect.signature(maker).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

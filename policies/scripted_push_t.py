@@ -23,7 +23,9 @@ from scd_wm.policies.planar_path import body_to_plane, free_point, moved_pose, p
 NUM_CANDIDATES = 64
 TRAVEL_COST = 0.7  # metres of remaining distance to the target that a metre of way is worth
 CLEARANCE = 0.008  # between the rims of pusher and T on the way to a push
-TURN_RADIUS = 0.053  # of the T's friction on the table: sqrt of angular over linear damping in push_t.xml
+TURN_RADIUS = (
+    0.053  # of the T's friction on the table: sqrt of angular over linear damping in push_t.xml
+)
 SAFE = 0.18  # corners of the T beyond this are near a wall
 LOST = 0.02  # a push ends when the rims are so far apart
 MAX_PUSHES = 8  # towards one pose
