@@ -1,0 +1,189 @@
+"""World models on disk: a folder of config.json and model.safetensors.
+
+config.json holds the model's configuration, its spec and what else is worth knowing of its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from scd_wm.model.config import SCDConfig
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import Spec
+from scd_wm.training import files
+
+FORMAT = "scd_wm model"
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHECKPOINTS, EXPORT = "checkpoints", "model"  # folders of a run
+PREFIX = "step_"  # of a checkpoint's name; the number of steps follows
+
+
+def save_pretrained(
+    model: SCDWorldModel,
+    folder: str | Path,
+    extra: Mapping[str, Any] | None = None,
+    *,
+    dtype: Literal["float32", "float16"] = "float32",
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a world model as a folder, whole or not at all; one of that name is replaced.
+
+    Args:
+        model: The world model.
+        folder: Where to.
+        extra: More entries of config.json, of JSON types, such as where the weights come from.
+        dtype: In which weights are stored; float16 halves the size, and they are loaded as float32.
+        weights: In place of the parameters of these names, such as their averages.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: If `folder` is there and holds something else.
+        ValueError: If `dtype` is unknown or a weight is too large for it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not _is_export(folder) and (folder.is_file() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} holds something other than a model; choose another folder")
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": asdict(model.config),
+        "spec": model.spec.to_json(),
+        **(extra or {}),
+    }
+    tensors = {**model.state_dict(), **(weights or {})}
+    with files.new_folder(folder) as partial:
+        files.write_json(partial / CONFIG, config)
+        files.write_tensors(partial / WEIGHTS, _stored(tensors, dtype))
+    return folder
+
+
+def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
+    """Load a world model that `save_pretrained` wrote, in float32 and evaluation mode.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its two files is not there.
+        ValueError: If a file is damaged, or weights and configuration do not fit each other.
+    """
+    folder = Path(folder)
+    model = build_model(files.read_json(folder / CONFIG), folder / CONFIG)
+    load_weights(model, folder / WEIGHTS)
+    return model.to(device).eval()
+
+
+def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
+    """Load a world model from a run folder (averaged weights, newest checkpoint) or an exported one.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`, or the run has no weights yet.
+        ValueError: If it is neither, a file is damaged, or weights and configuration do not fit.
+    """
+    path = check_folder(path)
+    newest = latest_checkpoint(path)
+    if newest is not None:
+        model = build_model(files.read_json(path / CONFIG), path / CONFIG)
+        load_weights(model, newest / "ema.safetensors")
+        return model.to(device).eval()
+    if _is_export(path):
+        return from_pretrained(path, device)
+    if (path / EXPORT / WEIGHTS).is_file():
+        return from_pretrained(path / EXPORT, device)
+    raise FileNotFoundError(f"run {path} has no weights yet: no checkpoint and no {EXPORT} folder")
+
+
+def check_folder(path: str | Path) -> Path:
+    """Return `path` if it is a run folder or an exported model.
+
+    Raises:
+        FileNotFoundError: If there is nothing there.
+        ValueError: If it is something else; says what.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no run or model folder {path}")
+    if not path.is_dir():
+        raise ValueError(f"{path} is a file, not a run or model folder")
+    if not (path / CONFIG).is_file():
+        raise ValueError(
+            f"{path} is not a run or model folder: no {CONFIG}; it has {files.describe_folder(path)}"
+        )
+    return path
+
+
+def build_model(config: Mapping[str, Any], source: Path) -> SCDWorldModel:
+    """Return the model that config.json describes, with initial weights.
+
+    Raises:
+        ValueError: If the description does not fit this version; names `source`.
+    """
+    try:
+        spec, sizes = Spec.from_json(config["spec"]), SCDConfig(**config["model"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{source} does not describe a model of this version: {error}") from None
+    return SCDWorldModel(spec, sizes)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Copy weights from a safetensors file, as float32.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or its names or shapes are not those of the model.
+    """
+    copy_tensors(files.read_tensors(path), model.state_dict(), path)
+
+
+def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors of the same names and shapes.
+
+    Raises:
+        ValueError: If names or shapes differ; names the first, and `path`.
+    """
+    for name in [*target, *(n for n in source if n not in target)]:
+        got = tuple(source[name].shape) if name in source else "absent"
+        wanted = tuple(target[name].shape) if name in target else "absent"
+        if got != wanted:
+            raise ValueError(f"{path} does not fit: {name} is {got}, the model has {wanted}")
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(source[name])
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the complete checkpoints of a run, oldest first."""
+    found = [p for p in (run / CHECKPOINTS).glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
+    return sorted(found, key=checkpoint_step)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the number of steps after which a checkpoint was written."""
+    return int(checkpoint.name[len(PREFIX) :])
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """Return the newest complete checkpoint of a run, or None."""
+    found = checkpoints(run)
+    return found[-1] if found else None
+
+
+def _is_export(path: Path) -> bool:
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def _stored(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    kinds = {"float32": torch.float32, "float16": torch.float16}
+    if dtype not in kinds:
+        raise ValueError(f"dtype must be one of {list(kinds)}, got {dtype!r}")
+    stored = {n: t.to(kinds[dtype]) if t.is_floating_point() else t for n, t in tensors.items()}
+    for name, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"weight {name} is not finite as {dtype}")
+    return stored

@@ -1,0 +1,94 @@
+"""Model and training by name: what `scd-wm train --preset NAME` starts from.
+
+A recipe is a function, so that all its choices can be read in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scd_wm.model import presets
+from scd_wm.model.config import SCDConfig
+from scd_wm.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and how to train it."""
+
+    model: SCDConfig
+    train: TrainConfig
+    image_size: int | None = None  # side that larger images are resized to, unless told otherwise
+    uses_images: bool = True  # take the data's cameras, unless told otherwise
+
+
+def state() -> Recipe:
+    """A world of vectors only: minutes on a laptop."""
+    train = TrainConfig(steps=2_000, batch_size=64, num_frames=12, encoder_lr=1e-3, decoder_lr=1e-3)
+    return Recipe(presets.state(), train, uses_images=False)
+
+
+def tiny() -> Recipe:
+    """64 px images: an hour on a laptop."""
+    train = TrainConfig(steps=10_000, batch_size=8, num_frames=10, encoder_lr=1e-3, decoder_lr=1e-3)
+    return Recipe(presets.tiny(), train, image_size=64)
+
+
+def small() -> Recipe:
+    """64 to 128 px images: hours on one GPU."""
+    train = TrainConfig(
+        steps=100_000,
+        batch_size=32,
+        num_frames=16,
+        encoder_lr=3e-4,
+        decoder_lr=3e-4,
+        warmup_steps=1_000,
+        ema_decay=0.9995,
+        checkpoint_every_s=600,
+    )
+    return Recipe(presets.small(), train, image_size=96)
+
+
+def base() -> Recipe:
+    """Larger images and longer clips: a day on several GPUs."""
+    train = TrainConfig(
+        steps=300_000,
+        batch_size=64,
+        num_frames=32,
+        warmup_steps=2_000,
+        ema_decay=0.9999,
+        precision="bfloat16",
+        checkpoint_every_s=600,
+    )
+    return Recipe(presets.base(), train, image_size=128)
+
+
+def paper() -> Recipe:
+    """As Bai et al. 2026 train SCD-M."""
+    train = TrainConfig(
+        steps=500_000,
+        batch_size=64,
+        num_frames=32,
+        warmup_steps=5_000,
+        ema_decay=0.9999,
+        precision="bfloat16",
+        checkpoint_every_s=600,
+    )
+    return Recipe(presets.paper(), train)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (state, tiny, small, base, paper)
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of a preset.
+
+    Raises:
+        KeyError: If there is none of that name; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise KeyError(f"no preset {name!r}; there are {list(RECIPES)}")
+    return RECIPES[name]()

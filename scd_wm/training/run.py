@@ -1,0 +1,336 @@
+"""One training run: data, model and trainer joined, and the folder that they leave.
+
+RUN/config.json     model, spec, training, data, versions: written before the first step
+RUN/log.jsonl       numbers by step
+RUN/checkpoints/    step_00001234/: model, averaged weights, optimiser, counters
+RUN/model/          the averaged weights at the end: what `from_pretrained` reads
+RUN/summary.json    how it went
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.loader import ClipLoader
+from scd_wm.model.config import SCDConfig
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import Spec
+from scd_wm.training import files
+from scd_wm.training.checkpoint import (
+    CONFIG,
+    EXPORT,
+    checkpoints,
+    load_world_model,
+    save_pretrained,
+)
+from scd_wm.training.config import FREE_ON_RESUME, TrainConfig
+from scd_wm.training.overrides import apply_overrides
+from scd_wm.training.provenance import versions
+from scd_wm.training.recipes import Recipe, recipe
+from scd_wm.training.run_data import (
+    common_image_size,
+    describe_data,
+    differences,
+    layout_spec,
+    split_data,
+)
+from scd_wm.training.run_log import read_log
+from scd_wm.training.state import TrainState
+from scd_wm.training.trainer import is_over, make_accelerator, train
+
+FORMAT = "scd_wm run"
+SUMMARY = "summary.json"
+SUMMARY_LINES = 10  # of the log, at the end, whose mean is the final loss
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is decided before the first step."""
+
+    model: SCDWorldModel
+    train: TrainConfig
+    part: RobotDataset  # episodes to train on
+    held_out: RobotDataset | None
+    config: dict[str, Any]  # of config.json
+
+
+def train_run(
+    data: str | Path,
+    out: str | Path,
+    preset: str = "tiny",
+    steps: int | None = None,
+    minutes: float | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    init: str | Path | None = None,
+    cameras: Sequence[str] | None = None,
+    vectors: Sequence[str] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    frame_skip: int = 1,
+    tensorboard: bool = False,
+    dry_run: bool = False,
+    seed: int | None = None,
+    held_out: float = 0.1,
+) -> dict[str, Any]:
+    """Train a world model on a data set.
+
+    Args:
+        data: Path of the data set.
+        out: The run folder.
+        preset: Name in `scd_wm.training.recipes`.
+        steps: Optimiser steps in all; the recipe's if neither this nor `minutes` is given.
+        minutes: Of training in all, over all resumes.
+        overrides: "key=value" changes to the recipe's model and training.
+        resume: Continue in a run folder, from its newest checkpoint.
+        init: A run or exported model whose weights, configuration, spec and statistics to start from.
+        cameras: Names to use; None takes all, or those of `init`, or none for the preset `state`.
+        vectors: Names to use; None takes all, or those of `init`.
+        image_size: Side, or height and width, of all images. None is that of `init`; without one the
+            data's own, but the recipe's where images are larger.
+        frame_skip: Steps of the data that make one step of the model.
+        tensorboard: Also write TensorBoard events.
+        dry_run: Print configuration and sizes, then stop; writes nothing.
+        seed: Of the run; the recipe's if not given.
+        held_out: Share of the episodes that are kept out of training, at least one; 0 for none.
+
+    Returns:
+        What summary.json holds; for a dry run what config.json would.
+
+    Raises:
+        FileExistsError: If `out` has checkpoints and `resume` is False, or is something else.
+        FileNotFoundError: If `data` or `init` is not there, or `out` with `resume`.
+        KeyError: If there is no such preset, camera or vector.
+        ValueError: If an override is wrong, the data damaged or of another layout than `init`, a
+            resumed run has other settings than before, or loss or gradient is not finite.
+    """
+    out = Path(out)
+    stored = None if dry_run else _check_out(out, resume)
+    chosen = _configure(recipe(preset), init, overrides, steps, minutes, seed)
+    accelerator = make_accelerator(chosen.train)
+    with accelerator.main_process_first():  # the first to open video decodes it, the others find it
+        dataset = _open(data, chosen, init, cameras, vectors, image_size, frame_skip)
+        part, rest = split_data(dataset, held_out)
+        spec = part.spec() if init is None else _init_spec(init, dataset)
+    model = _build(spec, chosen, init)
+    config = {
+        "format": FORMAT,
+        "preset": preset,
+        "init": None if init is None else str(init),
+        "model": asdict(chosen.model),
+        "spec": spec.to_json(),
+        "train": asdict(chosen.train),
+        "data": describe_data(data, dataset, part, rest),
+        "versions": versions(),
+    }
+    plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)))
+    if accelerator.is_main_process:
+        _print_plan(plan, None if dry_run else out)
+    if dry_run:
+        return plan.config
+    if stored is not None:
+        _check_same(stored, plan.config, out)
+    return _train(plan, out, accelerator, tensorboard)
+
+
+def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) -> dict[str, Any]:
+    """Write config.json, train, export and sum up."""
+    loader = _loader(plan.part, plan.train, accelerator)
+    held_out = None if plan.held_out is None else _held_out_loader(plan.held_out, plan.train)
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        files.write_json(out / CONFIG, plan.config)
+    state = train(plan.model, loader, held_out, plan.train, out, accelerator, tensorboard)
+    summary = _summarise(plan, state, out, accelerator)
+    if accelerator.is_main_process:
+        origin = {k: plan.config[k] for k in ("preset", "init", "train", "data", "versions")}
+        origin |= {"steps": state.step, "minutes": state.elapsed_s / 60}
+        save_pretrained(state.model, out / EXPORT, origin, weights=state.ema.weights)
+        files.write_json(out / SUMMARY, summary)
+        if not summary["finished"]:
+            print(
+                f"stopped at step {state.step}; the same command with --resume goes on from there"
+            )
+    return summary
+
+
+def _check_out(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return the configuration of the run to continue, or None where there is none yet."""
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; choose another folder")
+    if resume and not out.is_dir():
+        raise FileNotFoundError(f"nothing to resume: no folder {out}")
+    is_run = (out / CONFIG).is_file()
+    if out.is_dir() and not is_run and any(not p.name.startswith(".") for p in out.iterdir()):
+        raise FileExistsError(
+            f"{out} is not a run folder; it has {files.describe_folder(out)}; choose another folder"
+        )
+    found = checkpoints(out)
+    if found and not resume:
+        raise FileExistsError(
+            f"{out} holds a run with checkpoints up to {found[-1].name}; resume it (--resume) or "
+            "choose another folder"
+        )
+    return files.read_json(out / CONFIG) if resume and is_run else None
+
+
+def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> None:
+    """Raise ValueError if a resumed run would change what its weights depend on."""
+
+    def fixed(c: dict[str, Any]) -> dict[str, Any]:
+        training = {k: v for k, v in c.get("train", {}).items() if k not in FREE_ON_RESUME}
+        data = {k: v for k, v in c.get("data", {}).items() if k != "path"}
+        return {**c, "train": training, "data": data, "versions": None}
+
+    changed = differences(fixed(stored), fixed(config))
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise ValueError(
+            f"cannot resume {out} with other settings: {changed[0]}{more}; repeat the command as it "
+            "was, or start from its weights in another folder (--init)"
+        )
+
+
+def _configure(
+    start: Recipe,
+    init: str | Path | None,
+    overrides: Sequence[str],
+    steps: int | None,
+    minutes: float | None,
+    seed: int | None,
+) -> Recipe:
+    """Return the recipe with the changes that were asked for; an initial model brings its own sizes."""
+    training = start.train
+    if steps is not None or minutes is not None:
+        training = replace(training, steps=steps, minutes=minutes)
+    if seed is not None:
+        training = replace(training, seed=seed)
+    model = start.model if init is None else load_world_model(init).config
+    configs = apply_overrides(overrides, {"model": model, "train": training})
+    return replace(start, model=configs["model"], train=configs["train"])
+
+
+def _open(
+    data: str | Path,
+    chosen: Recipe,
+    init: str | Path | None,
+    cameras: Sequence[str] | None,
+    vectors: Sequence[str] | None,
+    image_size: int | tuple[int, int] | None,
+    frame_skip: int,
+) -> RobotDataset:
+    """Open the data, filling in what was left open from the initial model or the recipe."""
+    if init is not None:
+        spec = load_world_model(init).spec
+        cameras = tuple(spec.cameras) if cameras is None else cameras
+        vectors = tuple(spec.vectors) if vectors is None else vectors
+        image_size = common_image_size(spec) if image_size is None else image_size
+    elif cameras is None and not chosen.uses_images:
+        cameras = ()
+    keys = {"cameras": cameras, "vectors": vectors, "frame_skip": frame_skip}
+    dataset = open_dataset(data, image_size=image_size, **keys)  # type: ignore[arg-type]
+    largest = max((side for size in dataset.image_sizes.values() for side in size), default=0)
+    if image_size is None and chosen.image_size is not None and largest > chosen.image_size:
+        return open_dataset(data, image_size=chosen.image_size, **keys)  # type: ignore[arg-type]
+    return dataset
+
+
+def _init_spec(init: str | Path, dataset: RobotDataset) -> Spec:
+    """Return the initial model's spec, after a check that the data fits it."""
+    spec = load_world_model(init).spec
+    spec.check_same_layout(layout_spec(dataset), f"data set {dataset.info.path}")
+    missing = [name for name in spec.outcomes if name not in dataset.outcomes]
+    if missing:
+        raise ValueError(
+            f"data set {dataset.info.path} does not fit the model: it has no {missing[0]}, which "
+            f"{init} predicts"
+        )
+    return spec
+
+
+def _build(spec: Spec, chosen: Recipe, init: str | Path | None) -> SCDWorldModel:
+    """Return the model with the weights to start from; the global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.train.seed)
+        model = SCDWorldModel(spec, chosen.model)
+    if init is not None:
+        start = load_world_model(init)
+        _check_same_sizes(start.config, model, start)
+        model.load_state_dict(start.state_dict())
+    return model
+
+
+def _check_same_sizes(sizes: SCDConfig, model: SCDWorldModel, start: SCDWorldModel) -> None:
+    shapes = {name: tensor.shape for name, tensor in start.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in model.state_dict().items()}:
+        changed = differences(asdict(sizes), asdict(model.config))
+        raise ValueError(f"overrides change the sizes of the initial model: {'; '.join(changed)}")
+
+
+def _loader(part: RobotDataset, config: TrainConfig, accelerator: Accelerator) -> ClipLoader:
+    return ClipLoader(
+        part,
+        config.num_frames,
+        config.batch_size,
+        config.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+
+
+def _held_out_loader(held_out: RobotDataset, config: TrainConfig) -> ClipLoader:
+    """Return held-out clips, shorter ones where no held-out episode is as long."""
+    longest = max(episode.num_actions + 1 for episode in held_out.episodes)
+    return ClipLoader(held_out, min(config.num_frames, longest), config.batch_size, seed=0)
+
+
+def _summarise(
+    plan: _Plan, state: TrainState, out: Path, accelerator: Accelerator
+) -> dict[str, Any]:
+    log = read_log(out) if accelerator.is_main_process else []
+    losses = [line["loss"] for line in log if "loss" in line][-SUMMARY_LINES:]
+    held_out_losses = [line["val_loss"] for line in log if "val_loss" in line]
+    frames = state.samples * plan.train.num_frames
+    return {
+        "run": str(out),
+        "model": str(out / EXPORT),
+        "finished": is_over(state, plan.train),
+        "steps": state.step,
+        "minutes": state.elapsed_s / 60,
+        "loss": sum(losses) / len(losses) if losses else None,
+        "val_loss": held_out_losses[-1] if held_out_losses else None,
+        "frames_per_s": frames / state.elapsed_s if state.elapsed_s else None,
+        "parameters": sum(p.numel() for p in plan.model.parameters()),
+        "train_episodes": len(plan.part.episodes),
+        "held_out_episodes": 0 if plan.held_out is None else len(plan.held_out.episodes),
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _print_plan(plan: _Plan, out: Path | None) -> None:
+    """Print the configuration and a table of layers."""
+    for section in ("model", "train", "data"):
+        values = {k: v for k, v in plan.config[section].items() if k != "held_out"}
+        print(f"{section}: " + " ".join(f"{k}={v}" for k, v in values.items()))
+    counts: Counter[str] = Counter()
+    for name, parameter in plan.model.named_parameters():
+        counts[".".join(name.split(".")[:2])] += parameter.numel()
+    counts["total"] = counts.total()
+    for name, count in counts.items():
+        print(f"  {name:<24}{count:>12,} parameters")
+    held_out = 0 if plan.held_out is None else len(plan.held_out.episodes)
+    print(f"{len(plan.part.episodes)} episodes to train on, {held_out} held out", flush=True)
+    if out is not None:
+        print(f"writing to {out}", flush=True)
