@@ -254,23 +254,29 @@ class RobotDataset:
         return resize_images(self._reader.read(index, camera, *rows)[::skip], size)
 
     def _read_arrays(self, episode: int) -> EpisodeArrays:
-        index, skip = self.indices[episode], self.selection.frame_skip
-        source, skipped = self.info.episodes[index], self.episodes[episode]
-        num_actions = source.num_actions
-        vectors = {
-            name: self._reader.read(index, name, 0, source.num_observations)[::skip].astype("f4")
-            for name in self.vectors
-        }
-        outcome = {
-            name: skip_outcome(name, self._reader.read(index, name, 0, num_actions), skip)
-            for name in self.outcomes
-        }
-        actions = self._reader.read(index, ACTION, 0, num_actions).astype("f4")
+        source, skip = self.info.episodes[self.indices[episode]], self.selection.frame_skip
+        kept = self.episodes[episode].num_observations
+        vectors = {n: self._numbers(episode, n, source.num_observations) for n in self.vectors}
+        outcome = {n: self._numbers(episode, n, source.num_actions) for n in self.outcomes}
+        actions = self._numbers(episode, ACTION, source.num_actions)
         return EpisodeArrays(
-            vectors={name: rows[: skipped.num_observations] for name, rows in vectors.items()},
+            vectors={name: rows[::skip][:kept] for name, rows in vectors.items()},
             actions=skip_actions(actions, skip, self.selection.action_mode),
-            outcome=outcome,
+            outcome={name: skip_outcome(name, rows, skip) for name, rows in outcome.items()},
         )
+
+    def _numbers(self, episode: int, key: str, num_rows: int) -> np.ndarray:
+        """Read rows of numbers as float32 and check that they are finite."""
+        rows = self._reader.read(self.indices[episode], key, 0, num_rows).astype(np.float32)
+        bad = ~np.isfinite(rows).reshape(num_rows, -1).all(axis=1)
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(
+                f"{key} of {self.episodes[episode].name} in {self.info.path} is not finite at row "
+                f"{row}: {rows[row].tolist()}; {int(bad.sum())} of {num_rows} rows are so; repair "
+                "the data or leave the episode out"
+            )
+        return rows
 
 
 def _window(rows: np.ndarray, start: int, length: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.torchvision_shim import declare_torchvision_operators
 
