@@ -60,8 +60,8 @@ class PushT(gym.Env[Observation, np.ndarray]):
         "render_modes": ["rgb_array"],
         "render_fps": CONTROL_HZ,
         "tracked_colours": {
-            "pusher": {"rgb": [36, 69, 219], "tolerance": 90.0},
-            "block": {"rgb": [219, 41, 41], "tolerance": 90.0},
+            "pusher": {"rgb": [36, 69, 219], "tolerance": 140.0},
+            "block": {"rgb": [219, 41, 41], "tolerance": 140.0},
         },
     }
 

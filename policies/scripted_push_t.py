@@ -17,18 +17,20 @@ import gymnasium as gym
 import numpy as np
 
 from scd_wm.envs.planar_shapes import Shape, rotation, to_plane
-from scd_wm.envs.push_t import MAX_STEP, REACH, PushT
+from scd_wm.envs.push_t import MAX_STEP, REACH, WORKSPACE, PushT
 from scd_wm.policies.planar_path import body_to_plane, free_point, moved_pose, path_around
 
 NUM_CANDIDATES = 64
-TRAVEL_COST = 0.7  # metres of remaining distance to the target that a metre of way is worth
+TRAVEL_COST = 0.8  # metres of distance to the target that a metre of way is worth
 CLEARANCE = 0.008  # between the rims of pusher and T on the way to a push
 TURN_RADIUS = (
     0.053  # of the T's friction on the table: sqrt of angular over linear damping in push_t.xml
 )
 SAFE = 0.18  # corners of the T beyond this are near a wall
+NEAR = 0.1  # distance to the target, metres, below which pushes are finer
 LOST = 0.02  # a push ends when the rims are so far apart
-MAX_PUSHES = 8  # towards one pose
+MAX_PUSHES = 8  # towards a random pose
+GOAL_PUSHES = 15  # towards the goal
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ScriptedPushT:
     """
 
     def __init__(
-        self, env: gym.Env, noise: float = 0.03, directed: float = 0.4, wander: float = 0.05
+        self, env: gym.Env, noise: float = 0.03, directed: float = 0.5, wander: float = 0.05
     ) -> None:
         if not isinstance(env.unwrapped, PushT):
             raise ValueError(f"ScriptedPushT needs a PushT environment, got {env.unwrapped}")
@@ -76,7 +78,7 @@ class ScriptedPushT:
         self._way: deque[np.ndarray] = deque()
         self._push: Push | None = None
         self._pushed = 0.0  # metres of the current push that are done
-        self._touched = False  # in the current push
+        self._num_touched = 0  # steps of the current push with contact
         self._target = self._env.goal_pose
         self._pushes_left = 0
 
@@ -110,18 +112,21 @@ class ScriptedPushT:
         assert self._push is not None, "a push was chosen"
         env = self._env
         rims = float(env.shape.distance(env.pusher_pos, env.block_pose)) - env.pusher_radius
-        self._touched = self._touched or rims < 0.001
-        at_wall = self._farthest_corner() > max(SAFE + 0.02, self._farthest + 0.005)
-        lost = self._touched and rims > LOST
+        self._num_touched += rims < 0.001
+        farthest, num_touched = self._farthest_corner(), self._num_touched
+        pinned = farthest > WORKSPACE - 0.01 and num_touched > 3
+        at_wall = farthest > max(SAFE + 0.02, self._farthest + 0.005) or pinned
+        lost = num_touched > 0 and rims > LOST
         return self._pushed >= self._push.length or lost or at_wall
 
     def _choose(self) -> None:
         """Choose the next push and the way to it; without any, walk to a random point."""
         if self._pushes_left == 0:
             self._target = self._draw_target()
-            self._pushes_left = int(self._rng.integers(2, MAX_PUSHES))
+            to_goal = self._target is self._env.goal_pose
+            self._pushes_left = GOAL_PUSHES if to_goal else int(self._rng.integers(2, MAX_PUSHES))
         self._pushes_left -= 1
-        self._push, self._pushed, self._touched = None, 0.0, False
+        self._push, self._pushed, self._num_touched = None, 0.0, 0
         if self._rng.random() < self.wander:
             self._way.extend(self._path_to(self._free_point()))
             return
@@ -139,16 +144,18 @@ class ScriptedPushT:
         starts = to_plane(contacts - normals * self._gap, env.block_pose)
         angles = rng.normal(0, 0.25, NUM_CANDIDATES)
         directions = _turned(body_to_plane(normals, env.block_pose), angles)
-        lengths = rng.uniform(0.08, 0.3, NUM_CANDIDATES)
+        away = float(self._away(env.block_pose[None])[0])
+        near = min(1.0, away / NEAR)  # close to the target pushes are short, and worth a way
+        lengths = rng.uniform(0.05, 0.3, NUM_CANDIDATES) * near + 0.005
         ends = starts + directions * (lengths + CLEARANCE)[:, None]
         ways = directions * lengths[:, None]
         poses = moved_pose(env.block_pose, contacts, normals, ways, TURN_RADIUS)
-        cost = self._cost(poses) + rng.gumbel(0, 0.01, NUM_CANDIDATES)
-        cost += TRAVEL_COST * np.linalg.norm(starts - env.pusher_pos, axis=1)
+        cost = self._cost(poses) + rng.gumbel(0, 0.01, NUM_CANDIDATES) * near
+        cost += TRAVEL_COST * near * np.linalg.norm(starts - env.pusher_pos, axis=1)
         free = env.shape.distance(starts, env.block_pose) > self._gap - 1e-6
         possible = free & (np.abs(np.concatenate([starts, ends], 1)).max(axis=1) <= REACH)
         order = [i for i in np.argsort(cost) if possible[i]]
-        speeds = rng.uniform(0.2, 0.8, NUM_CANDIDATES) * MAX_STEP
+        speeds = rng.uniform(0.15, 0.6, NUM_CANDIDATES) * MAX_STEP
         follows = rng.random(NUM_CANDIDATES) < 0.7
         return [
             Push(starts[i], directions[i], lengths[i] + CLEARANCE, speeds[i], follows[i])
@@ -157,11 +164,18 @@ class ScriptedPushT:
 
     def _cost(self, poses: np.ndarray) -> np.ndarray:
         """Return how bad poses of the T are, (K,) metres: far from the target, or near a wall."""
-        shape, target = self._env.shape, self._target
-        turns = np.angle(np.exp(1j * (poses[:, 2] - target[2])))
-        away = np.linalg.norm(poses[:, :2] - target[:2], axis=1) + TURN_RADIUS * np.abs(turns)
-        farthest = np.array([np.abs(shape.corners(pose)).max() for pose in poses])
-        return away + 5 * np.maximum(farthest - SAFE, 0)
+        corners = np.stack([self._env.shape.corners(pose).reshape(-1, 2) for pose in poses])
+        inside = poses.copy()  # the walls push the T back
+        inside[:, :2] -= np.maximum(corners.max(axis=1) - WORKSPACE, 0)
+        inside[:, :2] += np.maximum(-WORKSPACE - corners.min(axis=1), 0)
+        farthest = np.minimum(np.abs(corners).max(axis=(1, 2)), WORKSPACE)
+        return self._away(inside) + 5 * np.maximum(farthest - SAFE, 0)
+
+    def _away(self, poses: np.ndarray) -> np.ndarray:
+        """Return how far poses of the T are from the target, (K,) metres; turns count by the arc."""
+        turns = np.angle(np.exp(1j * (poses[:, 2] - self._target[2])))
+        shifts = np.linalg.norm(poses[:, :2] - self._target[:2], axis=1)
+        return shifts + TURN_RADIUS * np.abs(turns)
 
     def _farthest_corner(self) -> float:
         """Return how far out the T reaches, metres."""
