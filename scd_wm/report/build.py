@@ -1,0 +1,173 @@
+"""One self-contained HTML page about one or several world models, and their videos as files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from scd_wm.evaluation.result import (
+    MODEL_LABELS,
+    WORLD_MODEL,
+    Evaluation,
+    MetricResult,
+    number,
+)
+from scd_wm.report import plots
+from scd_wm.report.headline import Fact, comparison, headline
+from scd_wm.report.items import Media, RunReport
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over the horizon."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of all numbers."""
+
+    label: str
+    kind: str  # "model" or "difference"
+    cells: tuple[tuple[str, str], ...]  # text and what it says: "", "better", "worse" or "open"
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page shows of one run."""
+
+    run: RunReport
+    anchor: str
+    facts: list[Fact]
+    curves: list[Curve]
+    rows: list[Row]
+    training: str | None
+    groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
+
+
+def write_report(
+    path: Path, runs: Sequence[RunReport], title: str = "What the robot will see"
+) -> None:
+    """Write a report as one HTML file that opens from disk without a network.
+
+    Args:
+        path: The file, written aside and renamed; one of that name is replaced.
+        runs: What to report, in this order; at least one.
+        title: Heading of the page.
+    """
+    write_bytes(path, render(runs, title).encode())
+
+
+def write_media(folder: Path, media: Media) -> list[Path]:
+    """Write the videos and film strips of a run as mp4 and PNG files.
+
+    Args:
+        folder: Made if it is not there.
+        media: What to write.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {f"{v.name}.mp4": v.mp4 for v in media.videos}
+    contents |= {f"{p.name}.png": p.png for p in media.strips}
+    for name, data in contents.items():
+        write_bytes(folder / name, data)
+    return [folder / name for name in contents]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write or replace a file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def render(runs: Sequence[RunReport], title: str) -> str:
+    """Return the page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return environment.get_template("page.html").render(
+        title=title,
+        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        js=(HERE / "page.js").read_text(encoding="utf-8"),
+        date=datetime.now(UTC).strftime("%d %B %Y"),
+        sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
+        comparison=comparison([run.evaluation for run in runs]),
+        labels=MODEL_LABELS,
+    )
+
+
+def _section(run: RunReport, anchor: str) -> Section:
+    evaluation = run.evaluation
+    shown = {k: m for k, m in evaluation.metrics.items() if not k.startswith("mae/")}
+    return Section(
+        run=run,
+        anchor=anchor,
+        facts=headline(evaluation),
+        curves=[
+            Curve(m.info.label, plots.error_curve(m, evaluation.horizons)) for m in shown.values()
+        ],
+        rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
+        training=plots.training_curve(run.log),
+        groups=_groups(run.config),
+    )
+
+
+def _rows(metric: MetricResult, evaluation: Evaluation) -> list[Row]:
+    """Return a metric's mean for the world model and its differences from the null models."""
+    unit = f" [{metric.info.unit}]" if metric.info.unit else ""
+    means = metric.models[WORLD_MODEL].mean
+    rows = [
+        Row(
+            metric.info.label + unit,
+            "model",
+            tuple((number(float(means[h - 1])), "") for h in evaluation.horizons),
+        )
+    ]
+    for null, interval in metric.differences.items():
+        cells = []
+        for h in evaluation.horizons:
+            values = [float(x[h - 1]) for x in (interval.mean, interval.low, interval.high)]
+            mean, low, high = (_signed(v) for v in values)
+            text = f"{mean} [{low}, {high}]" if interval.count[h - 1] else "-"
+            cells.append((text, metric.verdict(null, h) if interval.count[h - 1] else ""))
+        rows.append(Row(f"minus {MODEL_LABELS[null]}", "difference", tuple(cells)))
+    return rows
+
+
+def _signed(value: float) -> str:
+    text = number(value)
+    return f"+{text}" if value > 0 else text.replace("-", "\N{MINUS SIGN}", 1)
+
+
+def _groups(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the configuration as named lists of names and values, in text."""
+    loose = [(k, _text(v)) for k, v in config.items() if not isinstance(v, Mapping)]
+    groups = [
+        (name, [(k, _text(v)) for k, v in values.items()])
+        for name, values in config.items()
+        if isinstance(values, Mapping)
+    ]
+    return ([("run", loose)] if loose else []) + groups
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,220 @@
+"""Plots as inline SVG that follows the page's light or dark colours.
+
+matplotlib draws with fixed placeholder colours, and `to_svg` replaces each by a CSS variable of the
+page. Figures are made without pyplot, so nothing is kept between calls.
+
+Axes: T frames, S futures imagined from one start, D values of a vector.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL, MetricResult
+
+Array = NDArray[np.float64]
+
+INK, QUIET, LINE = "#010101", "#020202", "#030303"  # text, secondary text, grid
+MODEL, COPIED, OTHER, CONSTANT = "#040404", "#050505", "#060606", "#070707"
+CSS_NAMES = {
+    INK: "--ink",
+    QUIET: "--quiet",
+    LINE: "--line",
+    MODEL: "--model",
+    COPIED: "--copy",
+    OTHER: "--shuffled",
+    CONSTANT: "--constant",
+}
+ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "scd_wm",  # so that the same plot is the same file
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": QUIET,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "text.color": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
+MAX_VALUES = 8  # of a vector drawn in one plot; those that vary most
+
+
+def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
+    """Draw a metric over the horizon for every model, with 95 % intervals as bands.
+
+    Args:
+        metric: The result.
+        horizons: Where numbers are given; ticks of the plot.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _figure(1, 1, 3.7, 2.5)
+        for model, interval in reversed(list(metric.models.items())):
+            steps = np.arange(1, len(interval.mean) + 1)
+            colour = ROLE_COLOURS.get(model, CONSTANT)
+            axes.fill_between(
+                steps, interval.low, interval.high, color=colour, alpha=0.16, linewidth=0
+            )
+            axes.plot(steps, interval.mean, color=colour)
+        unit = f" [{metric.info.unit}]" if metric.info.unit else ""
+        arrow = "higher is better" if metric.info.better == "higher" else "lower is better"
+        axes.set_title(metric.info.label + unit)
+        axes.set_xlabel(f"frames imagined ({arrow})")
+        _ticks(axes, horizons)
+        return to_svg(figure)
+
+
+def training_curve(log: Sequence[Mapping[str, Any]]) -> str | None:
+    """Draw training and held-out loss over steps; None if the log has no loss.
+
+    Args:
+        log: Lines of a run's log.jsonl, with "step", "loss" and sometimes "val_loss".
+    """
+    lines = [x for x in log if "loss" in x]
+    if len(lines) < 2:
+        return None
+    held_out = [x for x in log if "val_loss" in x]
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _figure(1, 1, 7.6, 2.6)
+        steps, losses = _columns(lines, "step", "loss")
+        axes.plot(steps, losses, color=QUIET, linewidth=0.8, alpha=0.5)
+        axes.plot(steps, _smooth(losses), color=MODEL)
+        if held_out:
+            axes.plot(*_columns(held_out, "step", "val_loss"), "o-", color=OTHER, markersize=4)
+        if losses.min() > 0:
+            axes.set_yscale("log")
+        axes.set_title("loss")
+        axes.set_xlabel("training steps")
+        axes.margins(x=0.01)
+        return to_svg(figure)
+
+
+def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
+    """Draw each value of a vector over time: what really happened, and several imagined futures.
+
+    Args:
+        name: Of the vector.
+        real: History and what followed, (T, D).
+        futures: What was imagined to follow, (S, T - given, D).
+        given: Frames of history.
+    """
+    order = np.argsort(-real.std(axis=0), kind="stable")[:MAX_VALUES]
+    shown = np.sort(order)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure, every = _figure(rows, columns, 1.9 * columns + 0.3, 1.55 * rows + 0.2)
+        times = np.arange(len(real)) - given + 1
+        for axes, value in zip(every, shown, strict=False):
+            for future in futures:
+                track = np.concatenate([real[given - 1 : given, value], future[:, value]])
+                axes.plot(times[given - 1 :], track, color=MODEL, alpha=0.7, linewidth=1.2)
+            axes.plot(times, real[:, value], color=INK, linewidth=1.4)
+            axes.axvline(0, color=QUIET, linewidth=0.8, dashes=(2, 2))
+            axes.set_title(f"{name}[{value}]", fontsize=8.5)
+        for axes in every[len(shown) :]:
+            axes.set_axis_off()
+        return to_svg(figure)
+
+
+def paths(
+    tracks: Sequence[Mapping[str, tuple[Array, Array]]], titles: Sequence[str], down: bool
+) -> str:
+    """Draw where things went in the plane, really and in imagination, one plot a clip.
+
+    Args:
+        tracks: For each clip the name of a thing and its real and imagined positions, each (T, 2).
+        titles: Of the clips.
+        down: The second coordinate grows downwards, as in images.
+    """
+    columns = min(3, len(tracks))
+    rows = -(-len(tracks) // columns)
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure, every = _figure(rows, columns, 2.55 * columns, 2.6 * rows)
+        for axes, clip, title in zip(every, tracks, titles, strict=False):
+            for name, (real, imagined) in clip.items():
+                axes.plot(*real.T, color=INK, linewidth=1.4)
+                axes.plot(*imagined.T, color=MODEL, linewidth=1.4)
+                axes.plot(*real[0], "o", color=INK, markersize=4)
+                axes.plot(*real[-1], "s", color=INK, markersize=5, fillstyle="none")
+                axes.plot(*imagined[-1], "s", color=MODEL, markersize=5, fillstyle="none")
+                axes.annotate(
+                    name, real[0], (5, 4), textcoords="offset points", fontsize=8, color=QUIET
+                )
+            axes.set_aspect("equal", adjustable="datalim")
+            axes.margins(0.12)
+            axes.set_title(title, fontsize=8.5)
+            if down:
+                axes.invert_yaxis()
+        for axes in every[len(tracks) :]:
+            axes.set_axis_off()
+        return to_svg(figure)
+
+
+def to_svg(figure: Figure) -> str:
+    """Return a figure as an SVG element for a page: no links, its own ids, the page's colours."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows them, and they look like links
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    prefix = f"p{zlib.crc32(svg.encode()):x}-"
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", svg)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for placeholder, name in CSS_NAMES.items():
+        svg = svg.replace(placeholder, f"var({name})")
+    return svg
+
+
+def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many inches and its axes in reading order."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _ticks(axes: Axes, horizons: Sequence[int]) -> None:
+    """Put ticks at the horizons, on an axis that gives early frames more room."""
+    axes.set_xscale("function", functions=(np.sqrt, np.square))
+    axes.set_xlim(0.8, max(horizons) * 1.02)
+    axes.set_xticks(list(horizons), [str(h) for h in horizons])
+    axes.minorticks_off()
+
+
+def _columns(lines: Sequence[Mapping[str, Any]], *names: str) -> tuple[Array, ...]:
+    return tuple(np.array([line[name] for line in lines], dtype=np.float64) for name in names)
+
+
+def _smooth(values: Array) -> Array:
+    """Return a running mean over a twentieth of the values, shorter at both ends."""
+    reach = max(1, len(values) // 40)
+    total = np.concatenate([[0.0], values.cumsum()])
+    last = np.minimum(np.arange(len(values)) + reach + 1, len(values))
+    first = np.maximum(np.arange(len(values)) - reach, 0)
+    return (total[last] - total[first]) / (last - first)
