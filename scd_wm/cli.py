@@ -42,16 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 for a user's mistake; 130 for Ctrl-C.
+
+    Raises:
+        SystemExit: If the command line itself is wrong (status 2) or asks for help.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     shows_traceback = "--debug" in arguments or os.environ.get("SCD_WM_DEBUG", "") not in ("", "0")
+    args = parse(arguments)
+    keep_freed_memory()
+    choose_renderer()
     try:
-        args = parse(arguments)
-        keep_freed_memory()
-        choose_renderer()
         args.run(args)
     except KeyboardInterrupt:
-        return _fail(_how_to_go_on(arguments), STATUS_INTERRUPTED)
+        return _fail(f"interrupted{_how_to_go_on(args, arguments)}", STATUS_INTERRUPTED)
     except ModuleNotFoundError as error:
         if shows_traceback or error.name not in EXTRAS:
             raise
@@ -96,7 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
     for add in commands.COMMANDS:
         command: argparse.ArgumentParser = add(added)
         command.add_argument(
-            "--debug", action="store_true", help="show the traceback of an error (or SCD_WM_DEBUG=1)"
+            "--debug",
+            action="store_true",
+            help="show the traceback of an error (or SCD_WM_DEBUG=1)",
         )
     return parser
 
@@ -116,15 +121,14 @@ def _what_to_install(package: str | None) -> str:
     return f"this needs {package}, which is not installed; pip install 'scd-wm[{EXTRAS[str(package)]}]'"
 
 
-def _how_to_go_on(arguments: list[str]) -> str:
-    if arguments[:1] != ["train"]:
-        return "interrupted"
-    again = arguments if "--resume" in arguments else [*arguments, "--resume"]
-    return f"interrupted; go on with: scd-wm {shlex.join(again)}"
+def _how_to_go_on(args: argparse.Namespace, arguments: list[str]) -> str:
+    if args.command != "train" or not (args.out / "config.json").is_file():
+        return ""
+    again = arguments if args.resume else [*arguments, "--resume"]
+    return f"; go on with: scd-wm {shlex.join(again)}"
 
 
 def _fail(message: str, status: int = STATUS_MISTAKE) -> int:
     sys.stdout.flush()
     print(f"scd-wm: {message}", file=sys.stderr)
     return status
-

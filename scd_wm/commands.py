@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def _command(
     commands: Commands, name: str, summary: str, run: Callable[[argparse.Namespace], None]
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary, formatter_class=_Help
+        name, help=summary, description=summary, formatter_class=_Help, allow_abbrev=False
     )
     parser.set_defaults(run=run)
     return parser
@@ -114,7 +115,9 @@ def add_inspect(commands: Commands) -> argparse.ArgumentParser:
     """Declare `inspect`."""
     what = "Show what a data set holds."
     parser = _command(commands, "inspect", what, run_inspect)
-    parser.add_argument("path", metavar="PATH", type=Path, help="robomimic HDF5 file or LeRobot folder")
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="robomimic HDF5 file or LeRobot folder"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for summary.json; default: only print"
     )
@@ -130,4 +133,102 @@ def run_inspect(args: argparse.Namespace) -> None:
         write_summary(args.out / "summary.json", summary)
     print("\n".join((str(args.path), *(f"  {line}" for line in summary_lines(summary)))))
 
-COMMANDS = (add_collect, add_inspect)
+
+def add_train(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `train`."""
+    what = "Train a world model on a data set, without converting it."
+    parser = _command(commands, "train", what, run_train)
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="robomimic HDF5 file or LeRobot folder"
+    )
+    parser.add_argument(
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="settings of model and training in place of the preset's; --dry-run shows them all",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="RUN", required=True, help="run folder to write"
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size and recipe")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument("--steps", type=int, metavar="N", help="in all; default: the preset's")
+    limit.add_argument(
+        "--minutes", type=float, metavar="M", help="of training in all, over all resumes"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest checkpoint")
+    parser.add_argument("--init", type=Path, metavar="RUN", help="run or model to start from")
+    names = "separated by commas, or none; default: all that the preset or --init can use"
+    parser.add_argument("--cameras", type=name_list, metavar="A,B", help=names)
+    parser.add_argument("--vectors", type=name_list, metavar="A,B", help=names)
+    parser.add_argument(
+        "--image-size",
+        type=image_size,
+        metavar="S or HxW",
+        help="pixels; default: the data's or less",
+    )
+    parser.add_argument(
+        "--frame-skip",
+        type=int,
+        metavar="N",
+        default=1,
+        help="steps of the data in one of the model",
+    )
+    parser.add_argument(
+        "--held-out", type=float, metavar="X", default=0.1, help="share of episodes not trained on"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="default: the preset's")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+    parser.add_argument("--dry-run", action="store_true", help="show settings and sizes, and stop")
+    return parser
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Run `train`.
+
+    Raises:
+        KeyboardInterrupt: If training was stopped before its end; all is saved.
+    """
+    from scd_wm.training.run import train_run
+
+    summary = train_run(
+        args.data,
+        args.out,
+        preset=args.preset,
+        steps=args.steps,
+        minutes=args.minutes,
+        overrides=args.overrides,
+        resume=args.resume,
+        init=args.init,
+        cameras=args.cameras,
+        vectors=args.vectors,
+        image_size=args.image_size,
+        frame_skip=args.frame_skip,
+        tensorboard=args.tensorboard,
+        dry_run=args.dry_run,
+        seed=args.seed,
+        held_out=args.held_out,
+    )
+    if args.dry_run:
+        return
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of a launcher
+        show_table(f"trained {args.out}", plain_rows(summary))
+    if not summary["finished"]:
+        raise KeyboardInterrupt
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Return the names of a list separated by commas; "none" is an empty one."""
+    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+
+
+def image_size(text: str) -> int | tuple[int, int]:
+    """Return a side, or height and width as in 48x64."""
+    sides = [int(side) if side.isdecimal() else 0 for side in text.split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"must be pixels such as 64 or 48x64, got {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+COMMANDS = (add_collect, add_inspect, add_train)

@@ -1,0 +1,51 @@
+"""A small data set and a small run, made once, for the tests of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scd_wm.cli import main
+from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+
+SMALL_MODEL = ("dim=32", "num_heads=2", "encoder_layers=1", "decoder_layers=1", "window=3")
+SMALL_TRAINING = ("batch_size=2", "num_frames=6", "eval_batches=1")
+
+
+def write_data(path: Path, num_episodes: int = 4, size: int = 16, num_steps: int = 12) -> Path:
+    """Write a robomimic file of a camera `top`, a vector `pos` and actions of two values."""
+    rng = np.random.default_rng(0)
+    env_args = {"env_name": "test", "type": 2, "env_kwargs": {"control_freq": 10}}
+    with RobomimicWriter(path, env_args) as writer:
+        for _ in range(num_episodes):
+            shape = (num_steps + 1, size, size, 3)
+            writer.add_episode(
+                {
+                    "top": rng.integers(0, 256, shape, np.uint8),
+                    "pos": rng.normal(size=(num_steps + 1, 2)).astype(np.float32),
+                },
+                rng.uniform(-1, 1, (num_steps, 2)).astype(np.float32),
+                rng.uniform(0, 1, num_steps).astype(np.float32),
+                np.arange(num_steps) == num_steps - 1,
+                np.arange(num_steps) == num_steps - 1,
+            )
+    return path
+
+
+@pytest.fixture(scope="session")
+def robot_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four episodes of 12 steps with a camera `top` of 16 x 16 pixels and a vector `pos`."""
+    return write_data(tmp_path_factory.mktemp("data") / "robot.hdf5")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, robot_file: Path) -> Path:
+    """A run of two steps on `robot_file`."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    status = main(
+        ["train", str(robot_file), "--out", str(run), "--steps", "2", *SMALL_MODEL, *SMALL_TRAINING]
+    )
+    assert status == 0
+    return run

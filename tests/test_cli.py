@@ -1,0 +1,216 @@
+"""The command line as a user meets it: help, the commands one after the other, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import pytest
+
+from scd_wm import commands
+from scd_wm.cli import build_parser, main
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("collect", "inspect", "train")
+
+
+def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert re.findall(r"^    (\w+)  ", text, flags=re.MULTILINE) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_a_command_shows_every_default(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(name, capsys)
+    subparsers = build_parser()._subparsers
+    assert subparsers is not None
+    (group,) = subparsers._group_actions
+    parser = group.choices[name]  # type: ignore[index]
+    for action in parser._actions:
+        assert action.help
+        if action.default not in (None, False, [], "==SUPPRESS=="):
+            assert f"(default: {action.default})" in text
+
+
+def test_help_needs_neither_torch_nor_any_other_large_library() -> None:
+    large = ["torch", "mujoco", "h5py", "matplotlib", "av", "zarr", "accelerate"]
+    code = (
+        "import sys\nfrom scd_wm.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {large} if name in sys.modules], file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ran.stderr == "[]\n"
+
+
+def test_the_choices_are_all_that_there_are() -> None:
+    from scd_wm.model.presets import PRESETS
+    from scd_wm.policies.registry import POLICIES
+    from scd_wm.training.recipes import RECIPES
+
+    assert commands.PRESETS == tuple(PRESETS) == tuple(RECIPES)
+    assert commands.POLICIES == tuple(sorted(POLICIES))
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert re.fullmatch(r"scd-wm \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_collect_records_episodes_and_sums_up_beside_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "push.hdf5"
+    arguments = ["--episodes", "2", "--max-steps", "5", "--noise", "0.5", "--seed", "7"]
+    assert main(["collect", "scd_wm/PushTState-v0", "--out", str(path), *arguments]) == 0
+    with h5py.File(path) as file:
+        assert [len(demo["actions"]) for demo in file["data"].values()] == [5, 5]
+    summary = json.loads((tmp_path / "new" / "push.summary.json").read_text())
+    assert (summary["episodes"], summary["steps"]) == (2, 10)
+    assert re.search(r"\n  episodes +2\n  steps +10\n", capsys.readouterr().out)
+
+
+def test_inspect_shows_what_is_there(
+    tmp_path: Path, robot_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(robot_file), "--out", str(tmp_path / "look")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"episodes +4\n", out)
+    assert re.search(r"camera top +16x16x3 uint8\n", out)
+    assert json.loads((tmp_path / "look" / "summary.json").read_text())["num_steps"] == 48
+
+
+def test_train_leaves_a_run_that_can_be_loaded(small_run: Path) -> None:
+    import scd_wm
+
+    summary = json.loads((small_run / "summary.json").read_text())
+    assert (summary["steps"], summary["finished"]) == (2, True)
+    assert tuple(scd_wm.load_world_model(small_run).spec.cameras) == ("top",)
+
+
+def test_overrides_may_stand_anywhere(
+    tmp_path: Path, robot_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(["train", str(robot_file), "dim=64", *where, "num_heads=4", "--seed", "9"]) == 0
+    out = capsys.readouterr().out
+    assert all(setting in out for setting in ("dim=64", "num_heads=4", "seed=9"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "cameras", "vectors"),
+    [
+        (["--cameras", "none"], "[]", "['pos']"),
+        (["--vectors", "none"], "['top']", "[]"),
+        (["--cameras", "top", "--vectors", "pos"], "['top']", "['pos']"),
+    ],
+)
+def test_cameras_and_vectors_are_chosen_by_name(
+    robot_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    cameras: str,
+    vectors: str,
+) -> None:
+    assert main(["train", str(robot_file), "--out", "run", "--dry-run", *options]) == 0
+    assert f"cameras={cameras} vectors={vectors}" in capsys.readouterr().out
+
+
+def test_image_size_is_a_side_or_height_and_width(
+    robot_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, size in (("32", "[32, 32]"), ("16x24", "[16, 24]")):
+        arguments = ["--out", "run", "--dry-run", "--image-size", text]
+        assert main(["train", str(robot_file), *arguments]) == 0
+        assert f"{{'top': {size}}}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def training(tmp_path: Path, robot_file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains, with its first checkpoint written."""
+    small = ["dim=32", "num_heads=2", "encoder_layers=1", "decoder_layers=1", "window=3"]
+    settings = [*small, "batch_size=2", "num_frames=6", "eval_batches=1", "checkpoint_every=1"]
+    command = [sys.executable, "-m", "scd_wm", "train", str(robot_file), "--out", "run", *settings]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, "--steps", "100000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "run" / "checkpoints").glob("step_*")):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline, "no checkpoint after a minute"
+            time.sleep(0.05)
+        yield process
+        process.kill()
+
+
+def test_ctrl_c_ends_training_and_says_how_to_go_on(
+    training: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training.send_signal(signal.SIGINT)
+    _, err = training.communicate(timeout=30)
+    last = err.splitlines()[-1]
+    assert training.returncode == 130
+    assert last.startswith("scd-wm: interrupted; go on with: scd-wm train ")
+    assert "Traceback" not in err
+
+    steps = json.loads((tmp_path / "run" / "summary.json").read_text())["steps"]
+    again = last.split("scd-wm ")[-1].replace(" run ", f" {tmp_path / 'run'} ").split()
+    again[again.index("--steps") + 1] = str(steps + 1)
+    assert main(again) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == steps + 1
+
+
+def test_a_missing_optional_package_names_its_extra(
+    robot_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: object) -> None:
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    monkeypatch.setattr(commands, "run_inspect", run)
+    assert main(["inspect", str(robot_file)]) == 2
+    expected = "this needs pyarrow, which is not installed; pip install 'scd-wm[lerobot]'\n"
+    assert capfd.readouterr().err == f"scd-wm: error: {expected}"
+
+
+def test_a_fault_of_ours_shows_its_traceback(
+    robot_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: object) -> None:
+        raise AssertionError("cannot be")
+
+    monkeypatch.setattr(commands, "run_inspect", run)
+    with pytest.raises(AssertionError, match="cannot be"):
+        main(["inspect", str(robot_file)])
+
+
+def test_a_summary_is_json_whatever_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "summary.json"
+    commands.write_summary(path, {"psnr": [1.0, float("nan")], "best": float("inf"), "n": 3})
+    assert json.loads(path.read_text()) == {"psnr": [1.0, None], "best": None, "n": 3}
+    assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
