@@ -19,7 +19,6 @@ from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 
 IMAGE_SHAPE = (32, 48, 3)
 LENGTHS = (5, 2, 7)  # steps of the episodes
-Make = Callable[..., Path]
 
 
 def images(episode: int, num_frames: int, shape: Sequence[int] = IMAGE_SHAPE) -> np.ndarray:
@@ -135,12 +134,6 @@ def robomimic_file(tmp_path: Path) -> Path:
 def lerobot_folder(tmp_path: Path) -> Path:
     """Return a LeRobot v2.1 folder of episodes of `LENGTHS` steps."""
     return write_lerobot(tmp_path / "lerobot")
-
-
-@pytest.fixture
-def make_robomimic(tmp_path: Path) -> Make:
-    """Return a function that writes a robomimic file of episodes of given lengths."""
-    return lambda lengths: write_robomimic(tmp_path / "made.hdf5", lengths)
 
 
 @pytest.fixture

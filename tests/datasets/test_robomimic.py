@@ -1,0 +1,324 @@
+"""Robomimic files: what we write, and the faults of files found in the field."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scd_wm.datasets.dataset import open_dataset
+from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.datasets.robomimic_reader import RobomimicReader
+
+
+def episode(length: int = 3, action_dim: int = 2) -> dict[str, np.ndarray]:
+    """Return the arguments of `RobomimicWriter.add_episode`."""
+    flags = np.zeros(length, bool)
+    return {
+        "actions": np.full((length, action_dim), 0.1, np.float32),
+        "rewards": np.arange(length, dtype=np.float32),
+        "terminated": flags,
+        "success": flags,
+    }
+
+
+def state(length: int = 4, dim: int = 2) -> dict[str, np.ndarray]:
+    return {"state": np.zeros((length, dim), np.float32)}
+
+
+def edit(path: Path, change: Callable[[h5py.File], object]) -> RobomimicReader:
+    """Change a file and open it."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return RobomimicReader(path)
+
+
+# Writing
+
+
+def test_what_is_written_follows_the_schema(robomimic_file: Path) -> None:
+    with h5py.File(robomimic_file) as file:
+        assert file["data"].attrs["total"] == 14
+        assert json.loads(file["data"].attrs["env_args"])["env_name"] == "Test"
+        demo = file["data/demo_0"]
+        assert demo.attrs["num_samples"] == 5
+        rows = ["actions", "dones", "obs/state", "obs/top_image", "rewards", "states"]
+        assert [len(demo[key]) for key in [*rows, "next_obs/state", "next_obs/top_image"]] == [
+            5
+        ] * 8
+        assert demo["dones"][:].tolist() == [0, 0, 0, 0, 1]
+        for key in ("state", "top_image"):
+            np.testing.assert_array_equal(demo[f"next_obs/{key}"][:-1], demo[f"obs/{key}"][1:])
+
+
+def test_actions_come_back_exactly(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        actions = rng.normal(size=(9, 3)).astype(dtype)
+        path = tmp_path / f"{np.dtype(dtype)}.hdf5"
+        with RobomimicWriter(path, {}) as writer:
+            writer.add_episode(state(10), **(episode(9) | {"actions": actions}))
+        np.testing.assert_array_equal(RobomimicReader(path).read(0, "action", 0, 9), actions)
+
+
+def test_a_time_limit_is_not_termination_but_is_robomimics_done(tmp_path: Path) -> None:
+    with RobomimicWriter(tmp_path / "data.hdf5", {}) as writer:
+        writer.add_episode(state(), **episode())
+    with h5py.File(tmp_path / "data.hdf5") as file:
+        assert file["data/demo_0/dones"][:].tolist() == [0, 0, 1]
+    assert not RobomimicReader(tmp_path / "data.hdf5").read(0, "terminated", 0, 3).any()
+
+
+def test_masks_name_episodes(tmp_path: Path) -> None:
+    with RobomimicWriter(tmp_path / "data.hdf5", {}) as writer:
+        for _ in range(3):
+            writer.add_episode(state(), **episode())
+        writer.add_mask("valid", [1])
+    with h5py.File(tmp_path / "data.hdf5") as file:
+        assert file["mask/valid"][:].tolist() == [b"demo_1"]
+
+
+def fail_while_writing(path: Path, overwrite: bool = False) -> None:
+    """Write an episode and then fail."""
+    with RobomimicWriter(path, {}, overwrite=overwrite) as writer:
+        writer.add_episode(state(), **episode())
+        raise RuntimeError("stop")
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_while_writing(tmp_path / "a.hdf5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_without_episodes_is_not_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="no episode to write"),
+        RobomimicWriter(tmp_path / "a.hdf5", {}),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_exists_is_kept_unless_overwriting(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match=r"a\.hdf5 exists"):
+        RobomimicWriter(path, {})
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_while_writing(path, overwrite=True)
+    assert path.read_text() == "precious"
+    with RobomimicWriter(path, {}, overwrite=True) as writer:
+        assert path.read_text() == "precious"  # until the new file is whole
+        writer.add_episode(state(), **episode())
+    assert len(RobomimicReader(path).info.episodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("observations", "changes", "message"),
+    [
+        (state(3), {}, "state has 3 rows, expected 4 for 3 actions"),
+        (state(), {"rewards": np.zeros(2)}, "rewards has 2 rows, expected 3"),
+        (state(), {"actions": np.zeros(3)}, r"actions must be \(T, A\)"),
+        (state(), {"actions": np.zeros((0, 2))}, "with T >= 1"),
+        ({}, {}, "no observations"),
+        (state(4, dim=5), {}, "differ from demo_0's"),
+        ({"other": np.zeros((4, 2))}, {}, "differ from demo_0's"),
+    ],
+)
+def test_episodes_that_do_not_fit_are_refused(
+    tmp_path: Path,
+    observations: dict[str, np.ndarray],
+    changes: dict[str, np.ndarray],
+    message: str,
+) -> None:
+    with RobomimicWriter(tmp_path / "a.hdf5", {}) as writer:
+        writer.add_episode(state(), **episode())
+        with pytest.raises(ValueError, match=f"demo_1: .*{message}"):
+            writer.add_episode(observations, **(episode() | changes))
+        writer.add_episode(state(), **episode())
+    assert [e.name for e in RobomimicReader(tmp_path / "a.hdf5").info.episodes] == [
+        "demo_0",
+        "demo_1",
+    ]
+
+
+# Reading files with faults
+
+
+def test_episodes_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "many.hdf5"
+    with RobomimicWriter(path, {}) as writer:
+        for _ in range(12):
+            writer.add_episode(state(), **episode())
+
+    def rename(file: h5py.File) -> None:
+        for i in reversed(range(12)):
+            file.move(f"data/demo_{i}", f"data/demo_{i + 1}")
+
+    names = [e.name for e in edit(path, rename).info.episodes]
+    assert names == [f"demo_{i}" for i in range(1, 13)]
+
+
+def test_lengths_come_from_the_arrays(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        file["data"].attrs["total"] = 99
+        del file["data/demo_0"].attrs["num_samples"]
+        file["data/demo_1"].attrs["num_samples"] = 50
+
+    info = edit(robomimic_file, change).info
+    assert [e.num_actions for e in info.episodes] == [5, 2, 7]
+    assert info.skipped == ("attribute total: says 99 steps, the usable episodes have 14",)
+
+
+def test_without_next_obs_the_last_observation_is_missing(robomimic_file: Path) -> None:
+    info = edit(robomimic_file, lambda file: file.__delitem__("data/demo_1/next_obs")).info
+    assert [e.num_observations for e in info.episodes] == [6, 2, 8]
+    clip = open_dataset(robomimic_file).clip(1, 0, 3)
+    assert clip.valid["top_image"].tolist() == [True, True, False]
+    assert clip.valid["success"].tolist() == [False, True, True]
+
+
+def test_foreign_files_offer_rewards_but_not_dones(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for name in file["data"]:
+            for key in ("success", "terminated", "states"):
+                del file[f"data/{name}/{key}"]
+
+    reader = edit(robomimic_file, change)
+    assert reader.info.outcomes == ("reward",)
+    assert reader.info.skipped == ("dones: not used, as it also marks the end of a recording",)
+
+
+def test_an_outcome_that_an_episode_lacks_is_not_offered(robomimic_file: Path) -> None:
+    info = edit(robomimic_file, lambda file: file.__delitem__("data/demo_1/rewards")).info
+    assert info.outcomes == ("terminated", "success")
+
+
+def test_nested_groups_are_read_by_their_path(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for demo in file["data"].values():
+            for group in ("obs", "next_obs"):
+                demo.move(f"{group}/state", f"{group}/robot0/eef/state")
+
+    reader = edit(robomimic_file, change)
+    assert set(reader.info.fields) == {"robot0/eef/state", "top_image"}
+    assert reader.read(2, "robot0/eef/state", 6, 8).tolist() == [[2, 6], [2, 7]]
+
+
+def test_episodes_whose_arrays_disagree_are_skipped(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        demo = file["data/demo_0"]
+        rows = demo["obs/state"][:-1]
+        del demo["obs/state"]
+        demo["obs/state"] = rows
+        del file["data/demo_1/actions"]
+        file["data/demo_1/actions"] = np.zeros((2, 3))
+        file.copy("data/demo_2", "data/demo_3")
+        del file["data/demo_3/actions"]
+
+    def reorder(file: h5py.File) -> None:
+        change(file)
+        file.move("data/demo_1", "data/demo_9")
+
+    info = edit(robomimic_file, reorder).info
+    assert [e.name for e in info.episodes] == ["demo_2"]
+    assert "demo_0: obs/state has 4 rows for 5 actions" in info.skipped
+    assert any(s.startswith("demo_3: needs 'actions' and 'obs', has") for s in info.skipped)
+    assert "demo_9: actions have 3 values, the first episode's have 2" in info.skipped
+
+
+def test_scalars_are_vectors_and_depth_is_skipped(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for demo in file["data"].values():
+            length = len(demo["actions"])
+            demo["obs/gripper"], demo["next_obs/gripper"] = np.arange(length), np.arange(length) + 1
+            demo["obs/depth"] = np.zeros((length, 4, 4, 1), np.float32)
+
+    reader = edit(robomimic_file, change)
+    assert reader.info.fields["gripper"].shape == (1,)
+    assert reader.read(0, "gripper", 3, 6).tolist() == [[3], [4], [5]]
+    assert [s for s in reader.info.skipped if s.startswith("obs/depth: float32 of shape (4, 4, 1)")]
+    assert reader.info.episodes[0].has_last_observation
+
+
+def test_episodes_without_a_chosen_key_are_left_out(robomimic_file: Path) -> None:
+    edit(robomimic_file, lambda file: file.__delitem__("data/demo_1/obs/top_image"))
+    dataset = open_dataset(robomimic_file)
+    assert [e.name for e in dataset.episodes] == ["demo_0", "demo_2"]
+    assert dataset.info.skipped == ("1 of 3 episodes without top_image: demo_1",)
+    assert dataset.clip(1, 0, 1).vectors["state"].tolist() == [[2, 0]]
+    assert len(open_dataset(robomimic_file, cameras=()).episodes) == 3
+
+
+def test_images_of_two_sizes_need_a_size(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for group in ("obs", "next_obs"):
+            del file[f"data/demo_1/{group}/top_image"]
+            file[f"data/demo_1/{group}/top_image"] = np.full((2, 20, 24, 3), 100, np.uint8)
+
+    edit(robomimic_file, change)
+    message = r"top_image in .* two sizes: 32x48, and 20x24 in demo_1; pass image_size"
+    with pytest.raises(ValueError, match=message):
+        open_dataset(robomimic_file)
+    resized = open_dataset(robomimic_file, image_size=16)
+    assert resized.clip(1, 0, 3).images["top_image"].shape == (3, 16, 16, 3)
+
+
+def test_two_cameras_may_differ_in_size(tmp_path: Path) -> None:
+    with RobomimicWriter(tmp_path / "a.hdf5", {}) as writer:
+        views = {"top": np.zeros((4, 6, 8, 3), np.uint8), "wrist": np.zeros((4, 2, 2, 3), np.uint8)}
+        writer.add_episode(views, **episode())
+    clip = open_dataset(tmp_path / "a.hdf5").clip(0, 0, 2)
+    assert {name: tuple(image.shape) for name, image in clip.images.items()} == {
+        "top": (2, 6, 8, 3),
+        "wrist": (2, 2, 2, 3),
+    }
+
+
+def test_env_args_that_are_no_json_are_noted(robomimic_file: Path) -> None:
+    info = edit(robomimic_file, lambda f: f["data"].attrs.__setitem__("env_args", "{no")).info
+    assert info.metadata == {}
+    assert info.fps is None
+    assert info.skipped[0].startswith("attribute env_args: not JSON")
+
+
+# Files that are refused
+
+
+def test_a_raw_recording_is_refused(robomimic_file: Path) -> None:
+    message = r"raw recording: data/demo_0 has no 'obs', only .*'states'.*dataset_states_to_obs"
+    with pytest.raises(ValueError, match=message):
+        edit(robomimic_file, lambda file: file.__delitem__("data/demo_0/obs"))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.999])
+def test_a_file_cut_short_is_refused(robomimic_file: Path, share: float) -> None:
+    content = robomimic_file.read_bytes()
+    robomimic_file.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(
+        ValueError, match=rf"{robomimic_file.name} is cut short or damaged \(.*copy"
+    ):
+        open_dataset(robomimic_file)
+
+
+def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"no episodes under 'data'; it has \['weights'\]"):
+        open_dataset(tmp_path / "other.hdf5")
+
+
+def test_a_file_without_usable_episodes_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "empty.hdf5", "w") as file:
+        file["data/demo_0/obs/state"] = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"no usable episode: demo_0: needs 'actions' and 'obs'"):
+        open_dataset(tmp_path / "empty.hdf5")
+
+
+def test_the_real_raw_recording_is_refused(shared_data: Path) -> None:
+    path = next((shared_data / "robosuite_lift").glob("*.hdf5"))
+    with pytest.raises(ValueError, match="raw recording: data/demo_1 has no 'obs'"):
+        open_dataset(path)
