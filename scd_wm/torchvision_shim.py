@@ -1,9 +1,9 @@
 """Make torchvision importable beside a CPU build of torch.
 
-Wheels of torchvision from PyPI link their operators to CUDA. Beside a CPU torch these do not load, and
-`import torchvision` ends in "operator torchvision::nms does not exist", because torchvision attaches
-meta functions to operators that nobody declared. Declaring their schemas is enough for transforms,
-models and everything robomimic uses; calling `torchvision.ops.nms` itself still raises.
+Wheels of torchvision from PyPI link their operators to CUDA. Beside a CPU torch these do not load,
+and `import torchvision` ends in "operator torchvision::nms does not exist", because torchvision
+attaches meta functions to operators that nobody declared. Declaring their schemas is enough for
+transforms, models and all that robomimic uses; calling `torchvision.ops.nms` itself still raises.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def declare_torchvision_operators() -> bool:
     """Declare torchvision's operators if its own library cannot load; call before importing it.
 
     Returns:
-        Whether anything was declared: False where torchvision is absent, already imported, or works.
+        Whether anything was declared: not where torchvision is absent, imported, or works.
     """
     if _declared or "torchvision" in sys.modules:
         return False
     library = _operator_library()
     if library is None or _loads(library):
         return False
-    fragment = torch.library.Library("torchvision", "FRAGMENT")
+    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
-        fragment.define(schema)
+        fragment.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(fragment)
     return True
 
