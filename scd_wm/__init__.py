@@ -1,7 +1,7 @@
 """scd_wm: train a robotics world model on your own data, and imagine, plan and evaluate inside it.
 
-Importing the package registers its Gymnasium environments (`scd_wm/...`). The names below are loaded
-on first use, so that `import scd_wm` stays light: no torch, MuJoCo, HDF5, video or plotting library.
+Importing the package registers its Gymnasium environments (`scd_wm/...`). The names below are
+loaded on first use, so that `import scd_wm` stays light: no torch, MuJoCo, HDF5, video or plots.
 """
 
 from importlib import import_module

@@ -19,7 +19,8 @@ from scd_wm import commands
 from scd_wm.envs.headless import choose_renderer
 from scd_wm.memory_setup import keep_freed_memory
 
-# What the package raises for what a user can cause; anything else is a fault of ours and shows its traceback.
+# What the package raises for what a user can cause; anything else is a fault of ours and shows its
+# traceback.
 USER_ERRORS = (OSError, ValueError, KeyError, TypeError, FloatingPointError)
 
 EXTRAS = {
@@ -118,7 +119,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _what_to_install(package: str | None) -> str:
-    return f"this needs {package}, which is not installed; pip install 'scd-wm[{EXTRAS[str(package)]}]'"
+    extra = EXTRAS[str(package)]
+    return f"this needs {package}, which is not installed; pip install 'scd-wm[{extra}]'"
 
 
 def _how_to_go_on(args: argparse.Namespace, arguments: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""The commands of `scd-wm`: their arguments, and the function of another module that each one calls.
+"""The commands of `scd-wm`: their arguments, and the function elsewhere that each one calls.
 
-Nothing heavy is imported here, so that help is there at once. To add a command: two functions, one that
-declares arguments and one that runs, and a line in `COMMANDS`.
+Nothing heavy is imported here, so that help is there at once. To add a command: two functions, one
+that declares arguments and one that runs, and a line in `COMMANDS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Commands = Any  # argparse gives the type of `add_subparsers()` no public name
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows every default, but not that flags are off; for None the help text says what it means."""
+    """Shows every default but that of flags, off; for None the help text says what it means."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False, []):

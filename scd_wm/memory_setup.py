@@ -1,8 +1,8 @@
 """Keeps the memory that training frees and takes again from being returned to the system.
 
-glibc gives a large block back to the kernel as soon as it is freed, and the next block of that size
-costs a page fault for every 4 KiB when it is first touched. A training step on a CPU frees and takes
-again all of its activations, which can double its time. With the thresholds below the blocks
+glibc gives a large block back to the kernel as soon as it is freed, and the next block of that
+size costs a page fault for every 4 KiB when it is first touched. A training step on a CPU frees and
+takes again all of its activations, which can double its time. With the thresholds below the blocks
 stay with the process. `mallopt(3)` of the Linux manual documents both.
 """
 

@@ -1,4 +1,4 @@
-"""A user's mistake: one line that names the thing, what it has and what is allowed; status 2; nothing left."""
+"""A mistake of the user: one line naming the thing and what is allowed; status 2; nothing left."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_the_choices_are_all_that_there_are() -> None:
     from scd_wm.training.recipes import RECIPES
 
     assert commands.PRESETS == tuple(PRESETS) == tuple(RECIPES)
-    assert commands.POLICIES == tuple(sorted(POLICIES))
+    assert tuple(sorted(POLICIES)) == commands.POLICIES
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

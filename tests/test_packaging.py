@@ -1,4 +1,4 @@
-"""The layout and the wheel: the three folders at the top are scd_wm's, and imports point inwards."""
+"""The layout and the wheel: three folders at the top are scd_wm's, and imports point inwards."""
 
 from __future__ import annotations
 
@@ -157,7 +157,18 @@ def test_no_module_has_the_name_of_a_library() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy_and_registers_the_environments() -> None:
-    heavy = "torch mujoco h5py pyarrow av robomimic matplotlib torchvision zarr accelerate".split()
+    heavy = [
+        "torch",
+        "mujoco",
+        "h5py",
+        "pyarrow",
+        "av",
+        "robomimic",
+        "matplotlib",
+        "torchvision",
+        "zarr",
+        "accelerate",
+    ]
     code = (
         "import sys, scd_wm, gymnasium\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
