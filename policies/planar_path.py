@@ -9,6 +9,8 @@ import numpy as np
 
 from scd_wm.envs.planar_shapes import Shape, to_plane
 
+SLACK = 0.003  # metres that a way may be nearer to the shape than asked
+RETREAT = 0.03  # metres
 NUM_SAMPLES = 32  # on a straight way; the longest has one about every 2 cm
 
 
@@ -32,7 +34,8 @@ def path_around(
     """
     around = Shape(shape.centers, shape.half_sizes + 1.1 * gap).corners(pose).reshape(-1, 2)
     allowed = (np.abs(around).max(axis=1) <= reach) & (shape.distance(around, pose) >= gap)
-    points = np.concatenate([start[None], end[None], around[allowed]])  # (N, 2)
+    retreat = _farthest_around(shape, pose, start, reach)
+    points = np.stack([start, end, retreat, *around[allowed]])  # (N, 2)
     lengths = _straight_lengths(shape, pose, points, gap)
     return _shortest(points, lengths)
 
@@ -80,13 +83,22 @@ def body_to_plane(vectors: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return to_plane(vectors, np.array([0.0, 0.0, pose[2]]))
 
 
+def _farthest_around(shape: Shape, pose: np.ndarray, point: np.ndarray, reach: float) -> np.ndarray:
+    """Return the place near `point` that is farthest from the shape, (2,): the way out of a corner."""
+    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    places = point + RETREAT * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return places[np.argmax(shape.distance(np.clip(places, -reach, reach), pose))].clip(
+        -reach, reach
+    )
+
+
 def _straight_lengths(shape: Shape, pose: np.ndarray, points: np.ndarray, gap: float) -> np.ndarray:
     """Return the length of the straight way between points, (N, N); infinity where the shape is nearer than `gap`."""
     shares = np.linspace(0, 1, NUM_SAMPLES)[:, None]
     samples = points[:, None, None] * (1 - shares) + points[None, :, None] * shares  # (N, N, C, 2)
     nearest = shape.distance(samples, pose).min(axis=2)  # (N, N)
     at_points = shape.distance(points, pose)  # (N,)
-    needed = np.minimum(gap, np.minimum(at_points[:, None], at_points[None])) - 1e-3
+    needed = np.minimum(gap, np.minimum(at_points[:, None], at_points[None])) - SLACK
     lengths = np.linalg.norm(points[:, None] - points[None], axis=-1)
     return np.where(nearest >= needed, lengths, np.inf)
 

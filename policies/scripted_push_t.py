@@ -20,7 +20,7 @@ from scd_wm.envs.planar_shapes import Shape, rotation, to_plane
 from scd_wm.envs.push_t import MAX_STEP, REACH, WORKSPACE, PushT
 from scd_wm.policies.planar_path import body_to_plane, free_point, moved_pose, path_around
 
-NUM_CANDIDATES = 64
+NUM_CANDIDATES = 128
 TRAVEL_COST = 0.8  # metres of distance to the target that a metre of way is worth
 CLEARANCE = 0.008  # between the rims of pusher and T on the way to a push
 TURN_RADIUS = (
@@ -28,6 +28,8 @@ TURN_RADIUS = (
 )
 SAFE = 0.18  # corners of the T beyond this are near a wall
 NEAR = 0.1  # distance to the target, metres, below which pushes are finer
+MAX_WAY_STEPS = 40
+ARRIVED = 0.01  # distance to the target, metres, at which another is drawn
 LOST = 0.02  # a push ends when the rims are so far apart
 MAX_PUSHES = 8  # towards a random pose
 GOAL_PUSHES = 15  # towards the goal
@@ -77,6 +79,7 @@ class ScriptedPushT:
         self._rng = np.random.default_rng(seed)
         self._way: deque[np.ndarray] = deque()
         self._push: Push | None = None
+        self._way_steps = 0  # done of the current way
         self._pushed = 0.0  # metres of the current push that are done
         self._num_touched = 0  # steps of the current push with contact
         self._target = self._env.goal_pose
@@ -84,6 +87,8 @@ class ScriptedPushT:
 
     def act(self, observation: Any) -> np.ndarray:
         """Return the next target of the pusher, (2,) float32; `observation` is not read."""
+        if self._way_steps > MAX_WAY_STEPS:
+            self._way.clear()  # something blocks it
         if not self._way and (self._push is None or self._push_is_over()):
             self._choose()
         point = self._next_point_of_way() if self._way else self._next_point_of_push()
@@ -92,6 +97,7 @@ class ScriptedPushT:
 
     def _next_point_of_way(self) -> np.ndarray:
         """Return the next point on the way to the push; it leaves the list when one step gets there."""
+        self._way_steps += 1
         point = self._way[0]
         if np.linalg.norm(point - self._env.pusher_pos) <= MAX_STEP:
             self._way.popleft()
@@ -121,16 +127,17 @@ class ScriptedPushT:
 
     def _choose(self) -> None:
         """Choose the next push and the way to it; without any, walk to a random point."""
-        if self._pushes_left == 0:
+        if self._pushes_left == 0 or self._away(self._env.block_pose[None])[0] < ARRIVED:
             self._target = self._draw_target()
             to_goal = self._target is self._env.goal_pose
             self._pushes_left = GOAL_PUSHES if to_goal else int(self._rng.integers(2, MAX_PUSHES))
         self._pushes_left -= 1
+        self._way_steps = 0
         self._push, self._pushed, self._num_touched = None, 0.0, 0
         if self._rng.random() < self.wander:
             self._way.extend(self._path_to(self._free_point()))
             return
-        for push in self._candidates()[:8]:
+        for push in self._candidates():
             if (way := self._path(push.start)) is not None:
                 self._push, self._farthest = push, self._farthest_corner()
                 self._way.extend(way)
@@ -145,13 +152,16 @@ class ScriptedPushT:
         angles = rng.normal(0, 0.25, NUM_CANDIDATES)
         directions = _turned(body_to_plane(normals, env.block_pose), angles)
         away = float(self._away(env.block_pose[None])[0])
-        near = min(1.0, away / NEAR)  # close to the target pushes are short, and worth a way
+        near = float(
+            np.clip(away / NEAR, 0.2, 1)
+        )  # close to the target pushes are short, and worth a way
         lengths = rng.uniform(0.05, 0.3, NUM_CANDIDATES) * near + 0.005
         ends = starts + directions * (lengths + CLEARANCE)[:, None]
         ways = directions * lengths[:, None]
         poses = moved_pose(env.block_pose, contacts, normals, ways, TURN_RADIUS)
         cost = self._cost(poses) + rng.gumbel(0, 0.01, NUM_CANDIDATES) * near
-        cost += TRAVEL_COST * near * np.linalg.norm(starts - env.pusher_pos, axis=1)
+        travel_cost = 0.0 if self._farthest_corner() > SAFE + 0.04 else TRAVEL_COST * near
+        cost += travel_cost * np.linalg.norm(starts - env.pusher_pos, axis=1)
         free = env.shape.distance(starts, env.block_pose) > self._gap - 1e-6
         possible = free & (np.abs(np.concatenate([starts, ends], 1)).max(axis=1) <= REACH)
         order = [i for i in np.argsort(cost) if possible[i]]
