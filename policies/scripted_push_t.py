@@ -60,7 +60,7 @@ class ScriptedPushT:
     """
 
     def __init__(
-        self, env: gym.Env, noise: float = 0.03, directed: float = 0.5, wander: float = 0.05
+        self, env: gym.Env, noise: float = 0.03, directed: float = 0.4, wander: float = 0.05
     ) -> None:
         if not isinstance(env.unwrapped, PushT):
             raise ValueError(f"ScriptedPushT needs a PushT environment, got {env.unwrapped}")
@@ -153,14 +153,14 @@ class ScriptedPushT:
         directions = _turned(body_to_plane(normals, env.block_pose), angles)
         away = float(self._away(env.block_pose[None])[0])
         near = float(
-            np.clip(away / NEAR, 0.2, 1)
+            np.clip(away / NEAR, 0.1, 1)
         )  # close to the target pushes are short, and worth a way
         lengths = rng.uniform(0.05, 0.3, NUM_CANDIDATES) * near + 0.005
         ends = starts + directions * (lengths + CLEARANCE)[:, None]
         ways = directions * lengths[:, None]
         poses = moved_pose(env.block_pose, contacts, normals, ways, TURN_RADIUS)
         cost = self._cost(poses) + rng.gumbel(0, 0.01, NUM_CANDIDATES) * near
-        travel_cost = 0.0 if self._farthest_corner() > SAFE + 0.04 else TRAVEL_COST * near
+        travel_cost = 0.0 if self._farthest_corner() > SAFE + 0.04 else TRAVEL_COST * near**2
         cost += travel_cost * np.linalg.norm(starts - env.pusher_pos, axis=1)
         free = env.shape.distance(starts, env.block_pose) > self._gap - 1e-6
         possible = free & (np.abs(np.concatenate([starts, ends], 1)).max(axis=1) <= REACH)
