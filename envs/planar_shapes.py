@@ -1,6 +1,7 @@
 """Rectangles in the plane: corners, shared area, distance to a point.
 
-A shape is a set of rectangles that share no area, in the frame of a body; a pose (x, y, angle in radians) puts it in the plane.
+A shape is a set of rectangles that share no area, in the frame of a body; a pose (x, y, angle in
+radians) puts it in the plane.
 
 Axes: R rectangles of a shape.
 """

@@ -1,7 +1,8 @@
 """Push a T onto its goal with a round pusher, seen from above, in MuJoCo.
 
-The physics is quasi-static: nothing moves unless the pusher moves it, and velocities are zero at the end of every step, so that
-five numbers (`PushT.state`) are the whole state and one frame shows it.
+The physics is quasi-static: nothing moves unless the pusher moves it, and velocities are zero at
+the end of every step, so that five numbers (`PushT.state`) are the whole state and one frame shows
+it.
 
 Plane: x to the right and y up in the image, metres, origin in the middle of the workspace.
 """
@@ -32,30 +33,34 @@ SUCCESS_OVERLAP = 0.9  # share of the T's area on the goal that counts as succes
 STATE_NAMES = ("pusher x", "pusher y", "block x", "block y", "block angle")
 
 
-class PushT(gym.Env[Observation, np.ndarray]):
+class PushT(gym.Env[Any, np.ndarray]):
     """A position-controlled pusher moves a T; success is 90 % of the T's area on the goal.
 
-    An action is where the pusher shall be at the end of the step: (-1, -1) is the lower left and (1, 1) the upper
-    right corner of its reach. It goes straight there, at most `MAX_STEP` far. Targets outside [-1, 1] are clipped.
+    An action is where the pusher shall be at the end of the step: (-1, -1) is the lower left and
+    (1, 1) the upper right corner of its reach. It goes straight there, at most `MAX_STEP` far.
+    Targets outside [-1, 1] are clipped.
 
-    The reward is the share of the T's area on the goal divided by 0.9, at most 1, as in gym-pusht. `terminated` is
-    success. `info` holds "success" (bool), "overlap" (share of the area, 0 to 1) and "contact" (did the pusher touch the T
-    in this step).
+    The reward is the share of the T's area on the goal divided by 0.9, at most 1, as in gym-pusht.
+    `terminated` is success. `info` holds "success" (bool), "overlap" (share of the area, 0 to 1)
+    and "contact" (did the pusher touch the T in this step).
 
-    `reset(options={"state": state})` starts from a given state, (5,): pusher x and y, block x, y and angle; from there the
-    same actions give the same bits as in the episode that the state was read from.
+    `reset(options={"state": state})` starts from a given state, (5,): pusher x and y, block x, y
+    and angle; from there the same actions give the same bits as in the episode that the state was
+    read from.
 
     Args:
         observation: "image": {"top_image": (S, S, 3) uint8, "pusher_pos": (2,)};
             "state": {"pusher_pos": (2,), "block_pose": (4,) x, y, cos, sin}.
         image_size: Side S of the image and of what `render` returns, in pixels.
-        render_mode: "rgb_array" or None. Images are drawn off screen: on a machine without a display set MUJOCO_GL=egl.
+        render_mode: "rgb_array" or None. Images are drawn off screen: on a machine without a
+            display set MUJOCO_GL=egl.
 
     Raises:
         ValueError: If an argument is not as above.
     """
 
-    # Colours as they appear in the image, 0 to 255; a pixel within `tolerance` (Euclidean) belongs to the object.
+    # Colours as they appear in the image, 0 to 255; a pixel within `tolerance` (Euclidean) belongs
+    # to the object.
     metadata = {  # noqa: RUF012  (gymnasium declares it as an attribute of the instance)
         "render_modes": ["rgb_array"],
         "render_fps": CONTROL_HZ,
@@ -109,7 +114,7 @@ class PushT(gym.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start from a random state that is no success and without contact, or from `options["state"]`.
+        """Start from a random state, which is no success and has no contact, or from a given one.
 
         Raises:
             ValueError: If an option is unknown or the state is not five numbers inside the walls.
@@ -138,7 +143,7 @@ class PushT(gym.Env[Observation, np.ndarray]):
         reward = min(info["overlap"] / SUCCESS_OVERLAP, 1.0)
         return self._observe(), reward, info["success"], False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Return the image, (S, S, 3) uint8, or None without a render mode."""
         return None if self.render_mode is None else self._image()
 
@@ -154,7 +159,7 @@ class PushT(gym.Env[Observation, np.ndarray]):
         return float(np.clip(shared / self.shape.area, 0, 1))
 
     def _push(self, target: np.ndarray) -> bool:
-        """Run one control step towards `target`, (2,) metres; return whether the pusher touched the T."""
+        """Run one step towards `target`, (2,) metres; return whether the pusher touched the T."""
         data, start = self._data, self.pusher_pos
         way = target - start
         way *= min(1.0, MAX_STEP / max(float(np.linalg.norm(way)), 1e-9))
@@ -193,7 +198,7 @@ class PushT(gym.Env[Observation, np.ndarray]):
         return _halve(self._renderer.render())
 
     def _random_state(self) -> np.ndarray:
-        """Draw the pusher, then the T, until the T is inside the walls, off the goal and untouched."""
+        """Draw pusher and T until the T is inside the walls, no success, and not touched."""
         while True:
             pusher = self.np_random.uniform(-REACH, REACH, 2)
             block = self.np_random.uniform([-0.2, -0.2, -np.pi], [0.2, 0.2, np.pi])
@@ -223,7 +228,9 @@ class PushT(gym.Env[Observation, np.ndarray]):
 
 
 def pixel_of(points: np.ndarray, image_size: int) -> np.ndarray:
-    """Return where points of the plane are in the image, (..., 2): column and row, pixel centres at whole numbers.
+    """Return column and row of points of the plane in the image, (..., 2).
+
+    The centres of pixels are at whole numbers.
 
     Args:
         points: Points in metres, (..., 2).
@@ -234,7 +241,7 @@ def pixel_of(points: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _halve(image: np.ndarray) -> np.ndarray:
-    """Return an image, (2S, 2S, 3) uint8, at half the size: means of 2 x 2 pixels, (S, S, 3) uint8."""
+    """Return means of 2 x 2 pixels, (S, S, 3) uint8, of an image (2S, 2S, 3) uint8."""
     rows = np.add(image[::2], image[1::2], dtype=np.uint16)
     return ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
 
@@ -270,8 +277,8 @@ def _make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
         renderer = mujoco.Renderer(model, size, size)
     except Exception as error:
         raise RuntimeError(
-            f"cannot render: MuJoCo found no OpenGL ({error}); without a display set the environment "
-            "variable MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
+            f"cannot render: MuJoCo found no OpenGL ({error}); without a display set the "
+            "environment variable MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
         ) from error
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         renderer.scene.flags[flag] = 0

@@ -24,7 +24,8 @@ def path_around(
     Args:
         shape: What to go around.
         pose: Where it is, (3,): x, y, angle.
-        start: Where the way begins, (2,). If that is nearer than `gap`, the way may be as near at first.
+        start: Where the way begins, (2,). If that is nearer than `gap`, the way may be as near at
+            first.
         end: Where it ends, (2,).
         gap: Distance to keep between the way and the shape.
         reach: The way stays within -reach and reach in both directions.
@@ -84,7 +85,7 @@ def body_to_plane(vectors: np.ndarray, pose: np.ndarray) -> np.ndarray:
 
 
 def _farthest_around(shape: Shape, pose: np.ndarray, point: np.ndarray, reach: float) -> np.ndarray:
-    """Return the place near `point` that is farthest from the shape, (2,): the way out of a corner."""
+    """Return the place near `point` farthest from the shape, (2,): the way out of a corner."""
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     places = point + RETREAT * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return places[np.argmax(shape.distance(np.clip(places, -reach, reach), pose))].clip(
@@ -93,7 +94,7 @@ def _farthest_around(shape: Shape, pose: np.ndarray, point: np.ndarray, reach: f
 
 
 def _straight_lengths(shape: Shape, pose: np.ndarray, points: np.ndarray, gap: float) -> np.ndarray:
-    """Return the length of the straight way between points, (N, N); infinity where the shape is nearer than `gap`."""
+    """Return lengths of the straight ways between points, (N, N); infinity if not `gap` clear."""
     shares = np.linspace(0, 1, NUM_SAMPLES)[:, None]
     samples = points[:, None, None] * (1 - shares) + points[None, :, None] * shares  # (N, N, C, 2)
     nearest = shape.distance(samples, pose).min(axis=2)  # (N, N)

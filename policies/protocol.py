@@ -10,7 +10,8 @@ import numpy as np
 class Policy(Protocol):
     """Chooses actions for one environment, one episode after the other.
 
-    All randomness comes from the seed of `reset`: the same seed and observations give the same actions.
+    All randomness comes from the seed of `reset`: the same seed and observations give the same
+    actions.
     """
 
     def reset(self, seed: int) -> None:

@@ -14,11 +14,13 @@ class RandomPolicy:
 
     Args:
         env: Environment whose action space is sampled.
-        smoothness: 0 draws every action anew. Above 0, actions of a bounded Box move from the last towards
-            a random target, keeping this share of the last action; a new target is drawn on average every tenth step.
+        smoothness: 0 draws every action anew. Above 0, actions of a bounded Box move from the last
+            towards a random target, keeping this share of the last action; a new target is drawn
+            on average every tenth step.
 
     Raises:
-        ValueError: If `smoothness` is not in [0, 1), or is above 0 for an action space that is no bounded Box.
+        ValueError: If `smoothness` is not in [0, 1), or is above 0 for an action space that is no
+            bounded Box.
     """
 
     def __init__(self, env: gym.Env, smoothness: float = 0.0) -> None:
@@ -54,7 +56,7 @@ class RandomPolicy:
 
 
 class ZeroPolicy:
-    """The same action always: zeros, clipped into the action space; the first of a Discrete space."""
+    """Always the same action: zeros, clipped into the action space."""
 
     def __init__(self, env: gym.Env) -> None:
         space = env.action_space

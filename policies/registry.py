@@ -1,6 +1,7 @@
-"""Policies by name, for the command line. To add one: a file in `policies/` and a line in `POLICIES`.
+"""Policies by name, for the command line.
 
-A scripted policy for another environment: a line in `SCRIPTED`.
+To add one: a file in `policies/` and a line in `POLICIES`.
+To add a scripted one for an environment: a line in `SCRIPTED` instead.
 """
 
 from __future__ import annotations

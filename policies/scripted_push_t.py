@@ -1,8 +1,9 @@
 """A scripted pusher for PushT that makes data full of contact.
 
-It reads the simulator's state (`env.unwrapped.state`), not the observation, and so works for every observation type. It draws a pose
-that the T shall reach, the goal or a random one; picks a push that brings the T nearer and stays clear of the walls; goes around the
-T to the start of the push; pushes; and picks the next.
+It reads the simulator's state (`env.unwrapped.state`), not the observation, and so works for every
+observation type. It draws a pose that the T shall reach, the goal or a random one; picks a push
+that brings the T nearer and stays clear of the walls; goes around the T to the start of the push;
+pushes; and picks the next.
 
 Axes: K candidate pushes.
 """
@@ -96,7 +97,7 @@ class ScriptedPushT:
         return np.clip(action, -1, 1).astype(np.float32)
 
     def _next_point_of_way(self) -> np.ndarray:
-        """Return the next point on the way to the push; it leaves the list when one step gets there."""
+        """Return the next point on the way; it leaves the list when one step gets there."""
         self._way_steps += 1
         point = self._way[0]
         if np.linalg.norm(point - self._env.pusher_pos) <= MAX_STEP:
@@ -152,9 +153,7 @@ class ScriptedPushT:
         angles = rng.normal(0, 0.25, NUM_CANDIDATES)
         directions = _turned(body_to_plane(normals, env.block_pose), angles)
         away = float(self._away(env.block_pose[None])[0])
-        near = float(
-            np.clip(away / NEAR, 0.1, 1)
-        )  # close to the target pushes are short, and worth a way
+        near = float(np.clip(away / NEAR, 0.1, 1))  # low: pushes are short, and worth a way
         lengths = rng.uniform(0.05, 0.3, NUM_CANDIDATES) * near + 0.005
         ends = starts + directions * (lengths + CLEARANCE)[:, None]
         ways = directions * lengths[:, None]
@@ -182,7 +181,7 @@ class ScriptedPushT:
         return self._away(inside) + 5 * np.maximum(farthest - SAFE, 0)
 
     def _away(self, poses: np.ndarray) -> np.ndarray:
-        """Return how far poses of the T are from the target, (K,) metres; turns count by the arc."""
+        """Return how far poses are from the target, (K,) metres; turns count by their arc."""
         turns = np.angle(np.exp(1j * (poses[:, 2] - self._target[2])))
         shifts = np.linalg.norm(poses[:, :2] - self._target[:2], axis=1)
         return shifts + TURN_RADIUS * np.abs(turns)
@@ -205,7 +204,7 @@ class ScriptedPushT:
         return path_around(env.shape, env.block_pose, env.pusher_pos, end, self._gap, REACH)
 
     def _path_to(self, end: np.ndarray) -> list[np.ndarray]:
-        """Return the way from the pusher to `end`; straight, through the T, if there is no other."""
+        """Return the way from the pusher to `end`; straight, into the T, if there is no other."""
         return self._path(end) or [end]
 
 

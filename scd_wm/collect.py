@@ -82,13 +82,13 @@ def collect(
     overwrite: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Record episodes with their first and last observation, actions, rewards, termination and success.
+    """Record episodes: every observation, action, reward, termination and success.
 
-    Observations of a Dict keep their names; an image of a Box is called "image", anything else "observation".
-    Float64 becomes float32. A Discrete action is recorded as one-hot, a Box action as the policy gave it. An
-    episode ends when the environment terminates or truncates it. Episode i is seeded with `seed` + i, so that a
-    longer recording begins with the shorter one. The file appears when all is done: if anything goes wrong, or
-    on Ctrl-C, none is left.
+    Observations of a Dict keep their names; an image of a Box is called "image", anything else
+    "observation". Float64 becomes float32. A Discrete action is recorded as one-hot, a Box action
+    as the policy gave it. An episode ends when the environment terminates or truncates it. Episode
+    i is seeded with `seed` + i, so that a longer recording begins with the shorter one. The file
+    appears when all is done: if anything goes wrong, or on Ctrl-C, none is left.
 
     Args:
         env_id: A registered environment, such as "scd_wm/PushT-v0" or "module:Name-v0".
@@ -102,12 +102,14 @@ def collect(
         env_kwargs: Passed on to `gym.make`.
 
     Returns:
-        A summary: "path", "size_mb", "episodes", "steps", "steps_per_second", "num_success", "success_rate" (None if the
-        environment does not speak of success) with its 95 % Wilson interval "success_interval", "mean_return", and
-        "contact_share" of the steps (None if the environment does not say).
+        A summary: "path", "size_mb", "episodes", "steps", "steps_per_second", "num_success",
+        "success_rate" (None if the environment does not speak of success) with its 95 % Wilson
+        interval "success_interval", "mean_return", and "contact_share" of the steps (None if the
+        environment does not say).
 
     Raises:
-        ValueError: If the environment or policy is unknown, a number is out of range, or a space cannot be recorded.
+        ValueError: If the environment or policy is unknown, a number is out of range, or a space
+            cannot be recorded.
         FileExistsError: If `out` exists and `overwrite` is False.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
@@ -152,15 +154,16 @@ def check_spaces(env: gym.Env) -> None:
     """Raise unless observations and actions of `env` can be recorded.
 
     Raises:
-        ValueError: If observations are no Box and no flat Dict of Boxes, or actions no flat Box and not Discrete.
+        ValueError: If observations are no Box and no flat Dict of Boxes, or actions no flat Box
+            and not Discrete.
     """
     space, action = env.observation_space, env.action_space
     entries = space.spaces if isinstance(space, Dict) else {"observation": space}
     for key, entry in entries.items():
         if not isinstance(entry, Box) or (len(entry.shape) == 3 and not _is_image(entry)):
             raise ValueError(
-                f"observation {key!r} is {entry}; only vectors and uint8 images, alone or in a Dict "
-                "that is not nested, can be recorded; wrap the environment in "
+                f"observation {key!r} is {entry}; only vectors and uint8 images, alone or in a "
+                "Dict that is not nested, can be recorded; wrap the environment in "
                 "gymnasium.wrappers.FlattenObservation or TransformObservation"
             )
     if not (isinstance(action, Discrete) or (isinstance(action, Box) and len(action.shape) == 1)):
