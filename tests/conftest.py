@@ -1,4 +1,4 @@
-"""A small data set and a small run, made once, for the tests of the command line."""
+"""What many tests share: a small data set and a small run, made once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from scd_wm.cli import main
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.torchvision_shim import declare_torchvision_operators
+
+declare_torchvision_operators()  # robomimic and torchmetrics import torchvision
 
 SMALL_MODEL = ("dim=32", "num_heads=2", "encoder_layers=1", "decoder_layers=1", "window=3")
 SMALL_TRAINING = ("batch_size=2", "num_frames=6", "eval_batches=1")
