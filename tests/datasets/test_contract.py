@@ -152,6 +152,18 @@ def test_a_pickled_data_set_gives_the_same_clips(dataset: RobotDataset) -> None:
     assert torch.equal(clip.actions, copy.actions)
 
 
+def test_what_is_kept_in_memory_is_not_pickled(dataset: RobotDataset) -> None:
+    before = len(pickle.dumps(dataset))
+    dataset.clip(2, 1, 4)
+    assert len(pickle.dumps(dataset)) < before + 100  # bytes, fewer than the smallest array
+
+
+def test_a_subset_of_a_subset_has_the_right_episode(dataset: RobotDataset) -> None:
+    only = dataset.subset([1, 2]).subset([1])
+    assert only.episodes == dataset.episodes[2:]
+    assert only.clip(0, 0, 1).vectors[dataset.vectors[0]].tolist() == [[2, 0]]
+
+
 class Windows(torch.utils.data.Dataset[Clip]):
     """All windows of three frames, for worker processes."""
 

@@ -32,11 +32,10 @@ def test_unknown_formats_say_what_was_found_and_what_is_known(tmp_path: Path) ->
 
 def test_resizing_averages_and_keeps_what_fits() -> None:
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    images[0, ::2] = 200
-    assert resize_images(images, (8, 8)) is not None
+    images[0, ::4] = 200
     np.testing.assert_array_equal(resize_images(images, (8, 8)), images)
     small = resize_images(images, (2, 2))
     assert small.shape == (2, 2, 2, 3)
-    np.testing.assert_allclose(small[0].mean(), 100, atol=2)
+    np.testing.assert_allclose(small[0].mean(), 50, atol=10)
     assert not small[1].any()
     assert resize_images(images[:0], (2, 4)).shape == (0, 2, 4, 3)

@@ -171,6 +171,19 @@ def test_env_args_that_are_no_json_are_noted(robomimic_file: Path) -> None:
     assert info.skipped[0].startswith("attribute env_args: not JSON")
 
 
+def test_each_process_opens_the_file_for_itself(
+    robomimic_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = RobomimicReader(robomimic_file)
+    reader.read(0, "action", 0, 1)
+    mine = reader._file
+    reader.read(0, "action", 0, 1)
+    assert reader._file is mine
+    monkeypatch.setattr("os.getpid", lambda: -1)  # as in a forked worker
+    reader.read(0, "action", 0, 1)
+    assert reader._file is not mine
+
+
 # Files that are refused
 
 
