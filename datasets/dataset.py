@@ -18,11 +18,11 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.frame_skip import ActionMode, skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
+from scd_wm.datasets.measure import data_spec
 from scd_wm.datasets.memory import IMAGE_BYTES, EpisodeArrays, Memory
 from scd_wm.datasets.reader import ACTION, Reader, SourceInfo, VideoReader
 from scd_wm.datasets.resize import resize_images
 from scd_wm.datasets.selection import Selection, choose_keys, image_sizes, split_usable
-from scd_wm.datasets.statistics import data_spec
 from scd_wm.spec import Spec
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
-from scd_wm.datasets.statistics import Moments, measure
+from scd_wm.datasets.measure import Moments, measure
 
 MAX_VALUES = 4  # values of a vector that the text table shows
 

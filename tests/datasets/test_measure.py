@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import open_dataset
+from scd_wm.datasets.measure import MIN_DELTA, MIN_IMAGE_DELTA, Moments
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
-from scd_wm.datasets.statistics import MIN_DELTA, MIN_IMAGE_DELTA, Moments
 
 
 def test_moments_equal_those_of_all_rows_together() -> None:
