@@ -80,7 +80,7 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> S
 
 
 def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
-    """Load a world model from a run folder (averaged weights, newest checkpoint) or an exported one.
+    """Load a run's newest averaged weights, or an exported model.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`, or the run has no weights yet.
@@ -113,7 +113,8 @@ def check_folder(path: str | Path) -> Path:
         raise ValueError(f"{path} is a file, not a run or model folder")
     if not (path / CONFIG).is_file():
         raise ValueError(
-            f"{path} is not a run or model folder: no {CONFIG}; it has {files.describe_folder(path)}"
+            f"{path} is not a run or model folder: it has no {CONFIG}, but "
+            f"{files.describe_folder(path)}"
         )
     return path
 

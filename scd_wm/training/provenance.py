@@ -15,7 +15,7 @@ import scd_wm
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Return the versions of this package, its git revision if it has one, and of its foundations."""
+    """Return the versions of this package, of what it stands on, and the git revision if any."""
     found = {
         "scd_wm": scd_wm.__version__,
         "git": git_revision(),

@@ -12,38 +12,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.loader import ClipLoader
-from scd_wm.model.config import SCDConfig
 from scd_wm.model.scd import SCDWorldModel
-from scd_wm.spec import Spec
 from scd_wm.training import files
-from scd_wm.training.checkpoint import (
-    CONFIG,
-    EXPORT,
-    checkpoints,
-    load_world_model,
-    save_pretrained,
-)
+from scd_wm.training.checkpoint import CONFIG, EXPORT, checkpoints, save_pretrained
 from scd_wm.training.config import FREE_ON_RESUME, TrainConfig
-from scd_wm.training.overrides import apply_overrides
 from scd_wm.training.provenance import versions
-from scd_wm.training.recipes import Recipe, recipe
-from scd_wm.training.run_data import (
-    common_image_size,
-    describe_data,
-    differences,
-    layout_spec,
-    split_data,
-)
+from scd_wm.training.recipes import recipe
+from scd_wm.training.run_data import describe_data, differences, split_data
 from scd_wm.training.run_log import read_log
+from scd_wm.training.run_setup import DataChoice, Init, build, configure, make_spec, open_data
 from scd_wm.training.state import TrainState
 from scd_wm.training.trainer import is_over, make_accelerator, train
 
@@ -91,11 +77,12 @@ def train_run(
         minutes: Of training in all, over all resumes.
         overrides: "key=value" changes to the recipe's model and training.
         resume: Continue in a run folder, from its newest checkpoint.
-        init: A run or exported model whose weights, configuration, spec and statistics to start from.
-        cameras: Names to use; None takes all, or those of `init`, or none for the preset `state`.
-        vectors: Names to use; None takes all, or those of `init`.
-        image_size: Side, or height and width, of all images. None is that of `init`; without one the
-            data's own, but the recipe's where images are larger.
+        init: A run or exported model whose weights, configuration, spec and statistics to start
+            from.
+        cameras: Names to use. None takes all, or those of `init`, or none for the preset `state`.
+        vectors: Names to use. None takes all, or those of `init`.
+        image_size: Side, or height and width, of all images. None takes that of `init`, or the
+            data's own, or the recipe's where the data's is larger.
         frame_skip: Steps of the data that make one step of the model.
         tensorboard: Also write TensorBoard events.
         dry_run: Print configuration and sizes, then stop; writes nothing.
@@ -112,15 +99,18 @@ def train_run(
         ValueError: If an override is wrong, the data damaged or of another layout than `init`, a
             resumed run has other settings than before, or loss or gradient is not finite.
     """
-    out = Path(out)
-    stored = None if dry_run else _check_out(out, resume)
-    chosen = _configure(recipe(preset), init, overrides, steps, minutes, seed)
+    out, stored = Path(out), None if dry_run else _check_out(Path(out), resume)
+    start = recipe(preset)
+    initial = Init.load(init)
+    chosen = configure(start, initial, overrides, steps, minutes, seed)
+    choice = DataChoice(
+        cameras=cameras, vectors=vectors, image_size=image_size, frame_skip=frame_skip
+    )
     accelerator = make_accelerator(chosen.train)
-    with accelerator.main_process_first():  # the first to open video decodes it, the others find it
-        dataset = _open(data, chosen, init, cameras, vectors, image_size, frame_skip)
+    with accelerator.main_process_first():  # the first to open video decodes it for all
+        dataset = open_data(data, choice, chosen, initial)
         part, rest = split_data(dataset, held_out)
-        spec = part.spec() if init is None else _init_spec(init, dataset)
-    model = _build(spec, chosen, init)
+        spec = make_spec(part, initial)
     config = {
         "format": FORMAT,
         "preset": preset,
@@ -131,14 +121,13 @@ def train_run(
         "data": describe_data(data, dataset, part, rest),
         "versions": versions(),
     }
+    model = build(spec, chosen, initial)
     plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)))
-    if accelerator.is_main_process:
-        _print_plan(plan, None if dry_run else out)
-    if dry_run:
-        return plan.config
     if stored is not None:
         _check_same(stored, plan.config, out)
-    return _train(plan, out, accelerator, tensorboard)
+    if accelerator.is_main_process:
+        _print_plan(plan)
+    return plan.config if dry_run else _train(plan, out, accelerator, tensorboard)
 
 
 def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) -> dict[str, Any]:
@@ -149,6 +138,7 @@ def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) 
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / CONFIG, plan.config)
+        print(f"writing to {out}", flush=True)
     state = train(plan.model, loader, held_out, plan.train, out, accelerator, tensorboard)
     summary = _summarise(plan, state, out, accelerator)
     if accelerator.is_main_process:
@@ -157,9 +147,7 @@ def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) 
         save_pretrained(state.model, out / EXPORT, origin, weights=state.ema.weights)
         files.write_json(out / SUMMARY, summary)
         if not summary["finished"]:
-            print(
-                f"stopped at step {state.step}; the same command with --resume goes on from there"
-            )
+            print(f"stopped after step {state.step}: go on with the same command and --resume")
     return summary
 
 
@@ -195,85 +183,9 @@ def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> No
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise ValueError(
-            f"cannot resume {out} with other settings: {changed[0]}{more}; repeat the command as it "
-            "was, or start from its weights in another folder (--init)"
+            f"cannot resume {out} with other settings: {changed[0]}{more}; repeat the command as "
+            "it was, or start from its weights in another folder (--init)"
         )
-
-
-def _configure(
-    start: Recipe,
-    init: str | Path | None,
-    overrides: Sequence[str],
-    steps: int | None,
-    minutes: float | None,
-    seed: int | None,
-) -> Recipe:
-    """Return the recipe with the changes that were asked for; an initial model brings its own sizes."""
-    training = start.train
-    if steps is not None or minutes is not None:
-        training = replace(training, steps=steps, minutes=minutes)
-    if seed is not None:
-        training = replace(training, seed=seed)
-    model = start.model if init is None else load_world_model(init).config
-    configs = apply_overrides(overrides, {"model": model, "train": training})
-    return replace(start, model=configs["model"], train=configs["train"])
-
-
-def _open(
-    data: str | Path,
-    chosen: Recipe,
-    init: str | Path | None,
-    cameras: Sequence[str] | None,
-    vectors: Sequence[str] | None,
-    image_size: int | tuple[int, int] | None,
-    frame_skip: int,
-) -> RobotDataset:
-    """Open the data, filling in what was left open from the initial model or the recipe."""
-    if init is not None:
-        spec = load_world_model(init).spec
-        cameras = tuple(spec.cameras) if cameras is None else cameras
-        vectors = tuple(spec.vectors) if vectors is None else vectors
-        image_size = common_image_size(spec) if image_size is None else image_size
-    elif cameras is None and not chosen.uses_images:
-        cameras = ()
-    keys = {"cameras": cameras, "vectors": vectors, "frame_skip": frame_skip}
-    dataset = open_dataset(data, image_size=image_size, **keys)  # type: ignore[arg-type]
-    largest = max((side for size in dataset.image_sizes.values() for side in size), default=0)
-    if image_size is None and chosen.image_size is not None and largest > chosen.image_size:
-        return open_dataset(data, image_size=chosen.image_size, **keys)  # type: ignore[arg-type]
-    return dataset
-
-
-def _init_spec(init: str | Path, dataset: RobotDataset) -> Spec:
-    """Return the initial model's spec, after a check that the data fits it."""
-    spec = load_world_model(init).spec
-    spec.check_same_layout(layout_spec(dataset), f"data set {dataset.info.path}")
-    missing = [name for name in spec.outcomes if name not in dataset.outcomes]
-    if missing:
-        raise ValueError(
-            f"data set {dataset.info.path} does not fit the model: it has no {missing[0]}, which "
-            f"{init} predicts"
-        )
-    return spec
-
-
-def _build(spec: Spec, chosen: Recipe, init: str | Path | None) -> SCDWorldModel:
-    """Return the model with the weights to start from; the global random state stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(chosen.train.seed)
-        model = SCDWorldModel(spec, chosen.model)
-    if init is not None:
-        start = load_world_model(init)
-        _check_same_sizes(start.config, model, start)
-        model.load_state_dict(start.state_dict())
-    return model
-
-
-def _check_same_sizes(sizes: SCDConfig, model: SCDWorldModel, start: SCDWorldModel) -> None:
-    shapes = {name: tensor.shape for name, tensor in start.state_dict().items()}
-    if shapes != {name: tensor.shape for name, tensor in model.state_dict().items()}:
-        changed = differences(asdict(sizes), asdict(model.config))
-        raise ValueError(f"overrides change the sizes of the initial model: {'; '.join(changed)}")
 
 
 def _loader(part: RobotDataset, config: TrainConfig, accelerator: Accelerator) -> ClipLoader:
@@ -289,7 +201,7 @@ def _loader(part: RobotDataset, config: TrainConfig, accelerator: Accelerator) -
 
 def _held_out_loader(held_out: RobotDataset, config: TrainConfig) -> ClipLoader:
     """Return held-out clips, shorter ones where no held-out episode is as long."""
-    longest = max(episode.num_actions + 1 for episode in held_out.episodes)
+    longest = max(episode.num_actions + 2 for episode in held_out.episodes)  # with a start frame
     return ClipLoader(held_out, min(config.num_frames, longest), config.batch_size, seed=0)
 
 
@@ -319,7 +231,7 @@ def _summarise(
     }
 
 
-def _print_plan(plan: _Plan, out: Path | None) -> None:
+def _print_plan(plan: _Plan) -> None:
     """Print the configuration and a table of layers."""
     for section in ("model", "train", "data"):
         values = {k: v for k, v in plan.config[section].items() if k != "held_out"}
@@ -332,5 +244,3 @@ def _print_plan(plan: _Plan, out: Path | None) -> None:
         print(f"  {name:<24}{count:>12,} parameters")
     held_out = 0 if plan.held_out is None else len(plan.held_out.episodes)
     print(f"{len(plan.part.episodes)} episodes to train on, {held_out} held out", flush=True)
-    if out is not None:
-        print(f"writing to {out}", flush=True)

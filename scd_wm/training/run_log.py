@@ -1,7 +1,8 @@
 """What a run reports while it trains: log.jsonl, TensorBoard, a progress bar.
 
-log.jsonl has a line of numbers for every `log_every` steps: the step, means since the line before it of
-loss, its parts and the gradient's norm, and rates; lines of evaluated steps have losses on held-out clips.
+log.jsonl has a line of numbers for every `log_every` steps: the step, the means since the line
+before of loss, its parts and the norm of the gradient, and rates; at evaluated steps also the losses
+on held-out clips.
 """
 
 from __future__ import annotations
@@ -155,4 +156,4 @@ def _open_tensorboard(run: Path, step: int) -> Any:
         raise ModuleNotFoundError(
             "TensorBoard is not installed: pip install 'scd-wm[tensorboard]'", name="tensorboard"
         ) from None
-    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

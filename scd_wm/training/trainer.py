@@ -129,7 +129,7 @@ def is_over(state: TrainState, config: TrainConfig) -> bool:
 def held_out_losses(
     model: SCDWorldModel, ema: EMA, batches: list[tuple[Clip, Tensor]]
 ) -> dict[str, float]:
-    """Return the mean loss and parts of the averaged weights, under names that begin with "val_"."""
+    """Return mean loss and parts of the averaged weights, under names that begin with "val_"."""
     totals: dict[str, float] = {}
     for clip, seeds in batches:
         loss, parts = torch.func.functional_call(model, ema.weights, (clip, seeds))
@@ -188,8 +188,8 @@ def _check_finite(values: dict[str, float], step: int, clip: Clip) -> None:
     if wrong:
         names = ", ".join(f"{name} is {value}" for name, value in wrong.items())
         raise NonFiniteLossError(
-            f"{names} at step {step + 1}, with clips {'; '.join(clip.episodes)}; look at this data, "
-            "or lower encoder_lr and decoder_lr"
+            f"{names} at step {step + 1}, with clips {'; '.join(clip.episodes)}; look at this "
+            "data, or lower encoder_lr and decoder_lr"
         )
 
 

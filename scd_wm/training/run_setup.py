@@ -1,0 +1,128 @@
+"""What is decided before the first step of a run: settings, data, model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import Spec
+from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.overrides import apply_overrides
+from scd_wm.training.recipes import Recipe
+from scd_wm.training.run_data import common_image_size, differences, layout_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """What the user asked for of the data; None leaves it to the initial model or the recipe."""
+
+    cameras: Sequence[str] | None = None
+    vectors: Sequence[str] | None = None
+    image_size: int | tuple[int, int] | None = None
+    frame_skip: int = 1
+
+
+@dataclass(frozen=True)
+class Init:
+    """A trained model to start from."""
+
+    path: Path
+    model: SCDWorldModel
+
+    @classmethod
+    def load(cls, path: str | Path | None) -> Init | None:
+        """Load the model, if there is to be one."""
+        return None if path is None else cls(Path(path), load_world_model(path))
+
+
+def configure(
+    start: Recipe,
+    init: Init | None,
+    overrides: Sequence[str],
+    steps: int | None,
+    minutes: float | None,
+    seed: int | None,
+) -> Recipe:
+    """Return the recipe with what was asked for; an initial model brings its own configuration."""
+    training, model = start.train, start.model if init is None else init.model.config
+    if steps is not None or minutes is not None:
+        training = replace(training, steps=steps, minutes=minutes)
+    elif any(text.startswith(("minutes=", "train.minutes=")) for text in overrides):
+        overrides = ["steps=none", *overrides]  # in place of the recipe's limit
+    if seed is not None:
+        training = replace(training, seed=seed)
+    configs = apply_overrides(overrides, {"model": model, "train": training})
+    return replace(start, model=configs["model"], train=configs["train"])
+
+
+def open_data(
+    path: str | Path, choice: DataChoice, recipe: Recipe, init: Init | None
+) -> RobotDataset:
+    """Open the data, with what the user left open taken from the initial model or the recipe."""
+    choice = _fill(choice, recipe, init)
+    dataset = _open(path, choice)
+    largest = max((side for size in dataset.image_sizes.values() for side in size), default=0)
+    if choice.image_size is None and recipe.image_size is not None and largest > recipe.image_size:
+        return _open(path, replace(choice, image_size=recipe.image_size))
+    return dataset
+
+
+def make_spec(part: RobotDataset, init: Init | None) -> Spec:
+    """Return the spec with the statistics of the training episodes, or that of the initial model.
+
+    Raises:
+        ValueError: If the data does not fit the initial model.
+    """
+    if init is None:
+        return part.spec()
+    spec, what = init.model.spec, f"data set {part.info.path}"
+    spec.check_same_layout(layout_spec(part), what)
+    missing = [name for name in spec.outcomes if name not in part.outcomes]
+    if missing:
+        raise ValueError(f"{what} has no {missing[0]}, which {init.path} predicts")
+    return spec
+
+
+def build(spec: Spec, recipe: Recipe, init: Init | None) -> SCDWorldModel:
+    """Return the model with the weights to start from; the global random state stays as it was.
+
+    Raises:
+        ValueError: If overrides give the initial model other sizes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        model = SCDWorldModel(spec, recipe.model)
+    if init is not None:
+        weights, target = init.model.state_dict(), model.state_dict()
+        if {k: w.shape for k, w in weights.items()} != {k: w.shape for k, w in target.items()}:
+            changed = "; ".join(differences(asdict(init.model.config), asdict(recipe.model)))
+            raise ValueError(f"overrides do not fit the weights of {init.path}: {changed}")
+        model.load_state_dict(weights)
+    return model
+
+
+def _fill(choice: DataChoice, recipe: Recipe, init: Init | None) -> DataChoice:
+    cameras, vectors, image_size = choice.cameras, choice.vectors, choice.image_size
+    if init is not None:
+        spec = init.model.spec
+        cameras = tuple(spec.cameras) if cameras is None else cameras
+        vectors = tuple(spec.vectors) if vectors is None else vectors
+        image_size = common_image_size(spec) if image_size is None else image_size
+    elif cameras is None and not recipe.uses_images:
+        cameras = ()
+    return replace(choice, cameras=cameras, vectors=vectors, image_size=image_size)
+
+
+def _open(path: str | Path, choice: DataChoice) -> RobotDataset:
+    return open_dataset(
+        path,
+        cameras=choice.cameras,
+        vectors=choice.vectors,
+        image_size=choice.image_size,
+        frame_skip=choice.frame_skip,
+    )
