@@ -78,7 +78,8 @@ class ImageCache:
     def _entry(self, episode: int, camera: str, size: tuple[int, int]) -> Path:
         source = self._reader.image_source(episode, camera).resolve()
         stat = source.stat()
-        identity = (LAYOUT, source, stat.st_size, stat.st_mtime_ns, episode, camera, *size)
+        name = self._reader.info.episodes[episode].name
+        identity = (LAYOUT, source, stat.st_size, stat.st_mtime_ns, name, camera, *size)
         digest = hashlib.sha256("|".join(map(str, identity)).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.zarr"
 
@@ -94,14 +95,21 @@ class ImageCache:
             for images in _batches(self._reader.decode(episode, camera), WRITE_FRAMES):
                 array[row : row + len(images)] = resize_images(images, size)
                 row += len(images)
-            if entry.exists():  # another process was faster
-                return
-            aside.rename(entry)
+            _rename(aside, entry)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": {}}
+
+
+def _rename(aside: Path, entry: Path) -> None:
+    """Give a whole entry its name, unless another process was faster."""
+    try:
+        aside.rename(entry)
+    except OSError:
+        if not entry.exists():
+            raise
 
 
 def _batches(images: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:

@@ -75,6 +75,25 @@ def test_an_interrupted_decoding_leaves_nothing(
     assert open_dataset(lerobot_folder).clip(0, 4, 1).images[CAMERA].any()
 
 
+def test_two_processes_may_decode_the_same_video(
+    lerobot_folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = LeRobotReader.decode
+
+    def overtaken(self: LeRobotReader, episode: int, key: str) -> Iterator[np.ndarray]:
+        yield from decode(self, episode, key)
+        with monkeypatch.context() as patch:  # the other is done before this one renames
+            patch.setattr(LeRobotReader, "decode", decode)
+            patch.setattr("os.getpid", lambda: -1)
+            open_dataset(lerobot_folder).clip(episode, 0, 1)
+
+    monkeypatch.setattr(LeRobotReader, "decode", overtaken)
+    dataset = open_dataset(lerobot_folder)
+    dataset.prepare()
+    assert len(list((cache_folder / "images").iterdir())) == 3
+    assert dataset.clip(2, 6, 1).images[CAMERA].any()
+
+
 def test_leftovers_of_a_killed_process_are_not_read(
     lerobot_folder: Path, cache_folder: Path, decoded: list[int]
 ) -> None:
