@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     choose_renderer()
     try:
-        args.run(args)
+        args.handler(args)
     except KeyboardInterrupt:
         return _fail(f"interrupted{_how_to_go_on(args, arguments)}", STATUS_INTERRUPTED)
     except ModuleNotFoundError as error:

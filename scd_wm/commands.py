@@ -7,12 +7,12 @@ that declares arguments and one that runs, and a line in `COMMANDS`.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from scd_wm.console import image_size, name_list, number_list, plain_rows, show_table, write_summary
 
 PRESETS = ("state", "tiny", "small", "base", "paper")  # of scd_wm.model.presets, which needs torch
 POLICIES = ("random", "scripted", "zero")  # of scd_wm.policies.registry, which needs gymnasium
@@ -24,7 +24,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows every default but that of flags, off; for None the help text says what it means."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, []):
+        if action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)
 
@@ -35,43 +35,8 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary, formatter_class=_Help, allow_abbrev=False
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(handler=run)
     return parser
-
-
-def show_table(title: str, rows: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values under a title, one pair a line."""
-    pairs = [(name, f"{x:.4g}" if isinstance(x, float) else str(x)) for name, x in rows]
-    width = max((len(name) for name, _ in pairs), default=0)
-    print(f"\n{title}")
-    for name, text in pairs:
-        print(f"  {name:<{width}}  {text}")
-
-
-def plain_rows(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the entries of a summary that fit on a line: neither absent nor nested."""
-    return [(k, v) for k, v in summary.items() if isinstance(v, str | int | float)]
-
-
-def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write a summary as JSON, whole or not at all; what is not finite becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        text = json.dumps(finite(summary), indent=2, allow_nan=False)
-        partial.write_text(f"{text}\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def finite(value: Any) -> Any:
-    """Return a copy of JSON types in which NaN and infinity, which JSON has not, are None."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def add_collect(commands: Commands) -> argparse.ArgumentParser:
@@ -218,17 +183,90 @@ def run_train(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
 
-def name_list(text: str) -> tuple[str, ...]:
-    """Return the names of a list separated by commas; "none" is an empty one."""
-    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        nargs="?",
+        help="data set; default: that of training, of which only held-out episodes are used",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="folder to write; replaced if there"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of clips and noise")
+    parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
 
 
-def image_size(text: str) -> int | tuple[int, int]:
-    """Return a side, or height and width as in 48x64."""
-    sides = [int(side) if side.isdecimal() else 0 for side in text.split("x")]
-    if len(sides) > 2 or min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"must be pixels such as 64 or 48x64, got {text!r}")
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+def add_imagine(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `imagine`."""
+    what = "Imagine how clips of a data set go on; write videos and arrays."
+    parser = _command(commands, "imagine", what, run_imagine)
+    _add_run_and_data(parser)
+    parser.add_argument("--clips", type=int, metavar="N", default=4, help="different starts")
+    parser.add_argument("--futures", type=int, metavar="N", default=3, help="from each start")
+    parser.add_argument("--horizon", type=int, metavar="N", default=32, help="frames to imagine")
+    return parser
 
 
-COMMANDS = (add_collect, add_inspect, add_train)
+def run_imagine(args: argparse.Namespace) -> None:
+    """Run `imagine`."""
+    from scd_wm.imagine_run import ImagineConfig, imagine_run
+
+    config = ImagineConfig(
+        num_clips=args.clips,
+        num_futures=args.futures,
+        history=args.history,
+        horizon=args.horizon,
+        seed=args.seed,
+    )
+    summary = imagine_run(args.run, args.data, args.out, config=config, num_steps=args.num_steps)
+    show_table(f"imagined {args.out}", plain_rows(summary))
+
+
+def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `evaluate`."""
+    what = "Measure what a run imagines beside null models; write a report to open in a browser."
+    parser = _command(commands, "evaluate", what, run_evaluate)
+    _add_run_and_data(parser)
+    parser.add_argument("--clips", type=int, metavar="N", default=64, help="clips to imagine")
+    parser.add_argument(
+        "--horizons",
+        type=number_list,
+        metavar="N,N",
+        default="1,4,8,16,32",
+        help="imagined frames after which numbers are given",
+    )
+    parser.add_argument(
+        "--track",
+        metavar="NAME=R,G,B",
+        action="append",
+        help="an object to find by its colour; may be repeated; default: those that the data names",
+    )
+    return parser
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Run `evaluate`."""
+    from scd_wm.evaluate_run import EvaluationConfig, evaluate_run
+
+    config = EvaluationConfig(
+        num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed
+    )
+    summary = evaluate_run(
+        args.run,
+        args.data,
+        args.out,
+        config=config,
+        num_steps=args.num_steps,
+        tracked_colours=tuple(args.track or ()),
+    )
+    shown = ("report", "num_clips", "num_episodes", "duration_s")
+    show_table(f"evaluated {args.run}", [(name, summary[name]) for name in shown])
+
+
+COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate)

@@ -71,19 +71,23 @@ def other_file(tmp_path: Path) -> Path:
     return path
 
 
-# What reads data: the command, and what comes after the path.
+# Commands that read data, with DATA, OUT and RUN (a trained one) to be filled in.
 READING = {
-    "inspect": [],
-    "train": ["--out", "RUN", "--steps", "1"],
+    "inspect": ["DATA"],
+    "train": ["DATA", "--out", "OUT", "--steps", "1"],
+    "imagine": ["RUN", "DATA", "--out", "OUT", "--horizon", "4"],
+    "evaluate": ["RUN", "DATA", "--out", "OUT", "--horizons", "1,4"],
 }
 
 
 @pytest.fixture(params=sorted(READING))
-def reading(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], list[str]]:
+def reading(
+    request: pytest.FixtureRequest, tmp_path: Path, small_run: Path
+) -> Callable[[Path], list[str]]:
     """Return the command line of a command that reads data, given the data's path."""
     name: str = request.param
-    rest = [str(tmp_path / "run") if part == "RUN" else part for part in READING[name]]
-    return lambda path: [name, str(path), *rest]
+    places = {"OUT": str(tmp_path / "out"), "RUN": str(small_run)}
+    return lambda path: [name, *((places | {"DATA": str(path)}).get(x, x) for x in READING[name])]
 
 
 def test_a_missing_path(
@@ -188,6 +192,53 @@ def test_initial_weights_cut_in_half(
     refused(*train, match=r"model.safetensors is damaged")
 
 
+@pytest.mark.parametrize("command", ["imagine", "evaluate"])
+def test_a_run_that_is_not_one(
+    refused: Refused, tmp_path: Path, robot_file: Path, command: str
+) -> None:
+    out = ["--out", tmp_path / "out"]
+    refused(command, tmp_path / "none", robot_file, *out, match="no run or model folder .*none")
+    refused(command, robot_file, robot_file, *out, match="robot.hdf5 is a file, not a run")
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "one.jpg").write_bytes(b"")
+    expected = r"holiday is not a run or model folder.*one.jpg"
+    refused(command, tmp_path / "holiday", robot_file, *out, match=expected)
+    (tmp_path / "holiday" / "config.json").write_text("{}")
+    refused(command, tmp_path / "holiday", robot_file, *out, match=r"holiday.*(no weights|model)")
+
+
+@pytest.mark.parametrize("command", ["imagine", "evaluate"])
+def test_data_of_another_spec(
+    refused: Refused, small_run: Path, other_file: Path, command: str
+) -> None:
+    out = ["--out", other_file.parent / "out"]
+    refused(command, small_run, other_file, *out, match=r"no camera 'top' in .*other.hdf5; it has")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("imagine", "--horizon"), ("evaluate", "--horizons")]
+)
+def test_a_horizon_longer_than_every_episode(
+    refused: Refused, tmp_path: Path, small_run: Path, command: str, option: str
+) -> None:
+    out = ["--out", tmp_path / "out"]
+    refused(command, small_run, *out, option, "500", match=r"no episode has the 504 frames.*has 13")
+
+
+@pytest.mark.parametrize("command", ["imagine", "evaluate"])
+def test_an_output_folder_that_holds_something_else(
+    refused: Refused, tmp_path: Path, small_run: Path, command: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    refused(command, small_run, "--out", tmp_path / "out", match="out holds something other than")
+
+
+def test_a_wrong_colour(refused: Refused, tmp_path: Path, small_run: Path) -> None:
+    evaluate = ["evaluate", small_run, "--out", tmp_path / "out", "--horizons", "1"]
+    refused(*evaluate, "--track", "ball=red", match=r"NAME=R,G,B.*got 'ball=red'")
+
+
 def test_an_output_folder_that_is_not_a_run(
     refused: Refused, tmp_path: Path, robot_file: Path
 ) -> None:
@@ -237,6 +288,7 @@ def test_a_wrong_override(
         (["train", "d", "--out", "r", "--steps", "1", "--minutes", "1"], "not allowed with"),
         (["train", "d", "--out", "r", "--steps", "many"], "--steps: invalid int value: 'many'"),
         (["train", "d", "--out", "r", "--image-size", "big"], "such as 64 or 48x64, got 'big'"),
+        (["evaluate", "r", "--out", "o", "--horizons", "1 4"], "separated by commas, got '1 4'"),
         (["inspect", "d", "cameras=top"], "unknown argument 'cameras=top'.*--help"),
     ],
 )

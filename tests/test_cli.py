@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
-from scd_wm import commands
+from scd_wm import commands, console
 from scd_wm.cli import build_parser, main
+from scd_wm.evaluation.evaluate import EvaluationConfig
+from scd_wm.imagine_run import ImagineConfig
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("collect", "inspect", "train")
+NAMES = ("collect", "inspect", "train", "imagine", "evaluate")
 
 
 def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -46,7 +49,8 @@ def test_the_help_of_a_command_shows_every_default(
     parser = group.choices[name]  # type: ignore[index]
     for action in parser._actions:
         assert action.help
-        if action.default not in (None, False, [], "==SUPPRESS=="):
+        is_off = action.default is None or action.default is False or action.default == []
+        if not is_off and action.dest != "help":
             assert f"(default: {action.default})" in text
 
 
@@ -68,6 +72,18 @@ def test_the_choices_are_all_that_there_are() -> None:
 
     assert commands.PRESETS == tuple(PRESETS) == tuple(RECIPES)
     assert tuple(sorted(POLICIES)) == commands.POLICIES
+
+
+def test_the_defaults_are_those_of_the_functions() -> None:
+    imagine = vars(build_parser().parse_args(["imagine", "run", "--out", "out"]))
+    evaluate = vars(build_parser().parse_args(["evaluate", "run", "--out", "out"]))
+    expected = vars(ImagineConfig())
+    names = {"num_clips": "clips", "num_futures": "futures"}
+    assert {name: imagine[names.get(name, name)] for name in expected} == expected
+    given = ("history", "horizons", "seed")
+    expected = {name: getattr(EvaluationConfig(), name) for name in given}
+    assert {name: evaluate[name] for name in given} == expected
+    assert evaluate["clips"] == EvaluationConfig().num_clips
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +121,34 @@ def test_train_leaves_a_run_that_can_be_loaded(small_run: Path) -> None:
     summary = json.loads((small_run / "summary.json").read_text())
     assert (summary["steps"], summary["finished"]) == (2, True)
     assert tuple(scd_wm.load_world_model(small_run).spec.cameras) == ("top",)
+
+
+def test_imagine_writes_videos_arrays_and_a_summary(
+    tmp_path: Path, small_run: Path, robot_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "imagined"
+    options = ["--clips", "2", "--futures", "1", "--horizon", "5", "--num-steps", "1"]
+    assert main(["imagine", str(small_run), str(robot_file), "--out", str(out), *options]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {"clip_1.mp4", "clip_2.mp4", "imagined.npz", "summary.json"}
+    assert np.load(out / "imagined.npz")["imagined/top"].shape == (2, 1, 5, 16, 16, 3)
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["horizon"], summary["num_steps"], summary["history"]) == (5, 1, 4)
+    assert re.search(r"\n  horizon +5\n", capsys.readouterr().out)
+
+
+def test_evaluate_writes_a_report_and_a_summary(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "evaluated"
+    options = ["--clips", "2", "--horizons", "1,4", "--seed", "3", "--track", "ball=250,0,0"]
+    assert main(["evaluate", str(small_run), "--out", str(out), *options]) == 0
+    evaluation = json.loads((out / "summary.json").read_text())["evaluation"]
+    assert (evaluation["horizons"], evaluation["seed"]) == ([1, 4], 3)
+    assert "<html" in (out / "report.html").read_text()
+    shown = capsys.readouterr().out
+    assert "ball: share of frames found" in shown
+    assert re.search(r"\n  report +\S+report.html\n", shown)
 
 
 def test_overrides_may_stand_anywhere(
@@ -211,6 +255,6 @@ def test_a_fault_of_ours_shows_its_traceback(
 
 def test_a_summary_is_json_whatever_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "summary.json"
-    commands.write_summary(path, {"psnr": [1.0, float("nan")], "best": float("inf"), "n": 3})
+    console.write_summary(path, {"psnr": [1.0, float("nan")], "best": float("inf"), "n": 3})
     assert json.loads(path.read_text()) == {"psnr": [1.0, None], "best": None, "n": 3}
     assert [p.name for p in path.parent.iterdir()] == ["summary.json"]

@@ -1,0 +1,67 @@
+"""What the commands of `scd-wm` share: values on the command line, tables and summaries."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Return the names of a list separated by commas; "none" is an empty one."""
+    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+
+
+def number_list(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list separated by commas."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        message = f"must be numbers separated by commas, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def image_size(text: str) -> int | tuple[int, int]:
+    """Return a side, or height and width as in 48x64."""
+    sides = [int(side) if side.isdecimal() else 0 for side in text.split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"must be pixels such as 64 or 48x64, got {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def show_table(title: str, rows: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values under a title, one pair a line."""
+    pairs = [(name, f"{x:.4g}" if isinstance(x, float) else str(x)) for name, x in rows]
+    width = max((len(name) for name, _ in pairs), default=0)
+    print(f"\n{title}")
+    for name, text in pairs:
+        print(f"  {name:<{width}}  {text}")
+
+
+def plain_rows(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the entries of a summary that fit on a line: neither absent nor nested."""
+    return [(k, v) for k, v in summary.items() if isinstance(v, str | int | float)]
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write a summary as JSON, whole or not at all; what is not finite becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        text = json.dumps(finite(summary), indent=2, allow_nan=False)
+        partial.write_text(f"{text}\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def finite(value: Any) -> Any:
+    """Return a copy of JSON types in which NaN and infinity, which JSON has not, are None."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
