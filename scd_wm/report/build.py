@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
+from scd_wm.evaluation.metrics import PROBABILITY_FLOOR
 from scd_wm.evaluation.result import (
+    CONSTANT,
     MODEL_LABELS,
     WORLD_MODEL,
     Evaluation,
     MetricResult,
+    mean_of_all_frames,
     number,
 )
 from scd_wm.report import plots
@@ -104,6 +110,8 @@ def render(runs: Sequence[RunReport], title: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    numbers = count()
+    environment.filters["inline"] = lambda svg: markupsafe.Markup(own_ids(svg, next(numbers)))
     return environment.get_template("page.html").render(
         title=title,
         css=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -115,20 +123,30 @@ def render(runs: Sequence[RunReport], title: str) -> str:
     )
 
 
+def own_ids(svg: str, number: int) -> str:
+    """Return an SVG element whose ids are its own among all of a page."""
+    svg = re.sub(r' id="', f' id="svg{number}-', svg)
+    return re.sub(r'(url\(|href=")#', rf"\g<1>#svg{number}-", svg)
+
+
 def _section(run: RunReport, anchor: str) -> Section:
     evaluation = run.evaluation
-    shown = {k: m for k, m in evaluation.metrics.items() if not k.startswith("mae/")}
+    shown = [m for k, m in evaluation.metrics.items() if not k.startswith("mae/") and _varies(m)]
     return Section(
         run=run,
         anchor=anchor,
         facts=headline(evaluation),
-        curves=[
-            Curve(m.info.label, plots.error_curve(m, evaluation.horizons)) for m in shown.values()
-        ],
+        curves=[Curve(m.info.label, plots.error_curve(m, evaluation.horizons)) for m in shown],
         rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
         training=plots.training_curve(run.log),
         groups=_groups(run.config),
     )
+
+
+def _varies(metric: MetricResult) -> bool:
+    """Say whether a curve shows anything: not for an event that never, or always, happens."""
+    constant = metric.models.get(CONSTANT)
+    return constant is None or mean_of_all_frames(constant) > 2 * PROBABILITY_FLOOR
 
 
 def _rows(metric: MetricResult, evaluation: Evaluation) -> list[Row]:

@@ -54,6 +54,17 @@ class Fact:
     verdicts: tuple[Verdict, ...]
 
 
+@dataclass(frozen=True)
+class ComparedMetric:
+    """A metric of several runs."""
+
+    label: str
+    horizon: int
+    cells: tuple[
+        tuple[str, str], ...
+    ]  # of each run: its value and copy-last's; "" where it has none
+
+
 def headline_horizon(evaluation: Evaluation) -> int:
     """Return the horizon at which the headline is given."""
     return max((h for h in evaluation.horizons if h <= HORIZON), default=evaluation.horizons[0])
@@ -76,29 +87,25 @@ def headline(evaluation: Evaluation) -> list[Fact]:
     return [_fact(evaluation, name) for name in headline_metrics(evaluation)]
 
 
-def comparison(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
-    """Return the headline metrics of several runs as rows: a label and one text a run."""
-    names = list(dict.fromkeys(n for e in evaluations for n in headline_metrics(e)))
-    return [
-        (_row_label(name, evaluations), [_cell(name, e) for e in evaluations]) for name in names
-    ]
+def comparison(evaluations: Sequence[Evaluation]) -> list[ComparedMetric]:
+    """Return the headline metrics of several runs."""
+    names = dict.fromkeys(n for e in evaluations for n in headline_metrics(e))
+    return [_compare(name, evaluations) for name in names]
 
 
-def _row_label(name: str, evaluations: Sequence[Evaluation]) -> str:
+def _compare(name: str, evaluations: Sequence[Evaluation]) -> ComparedMetric:
     first = next(e for e in evaluations if name in e.metrics)
     info = first.metrics[name].info
-    unit = f" [{info.unit}]" if info.unit else ""
-    return f"{info.label}{unit}, {headline_horizon(first)} frames ahead"
-
-
-def _cell(name: str, evaluation: Evaluation) -> str:
-    if name not in evaluation.metrics:
-        return "-"
-    horizon = headline_horizon(evaluation)
-    copied = evaluation.mean(name, horizon, COPY_LAST)
-    return (
-        f"{number(evaluation.mean(name, horizon))}  ({number(copied)} with the last frame copied)"
-    )
+    horizon = headline_horizon(first)
+    cells = []
+    for evaluation in evaluations:
+        if name in evaluation.metrics and horizon <= evaluation.horizons[-1]:
+            own, copied = (evaluation.mean(name, horizon, m) for m in (WORLD_MODEL, COPY_LAST))
+            cells.append((number(own), number(copied)))
+        else:
+            cells.append(("", ""))
+    label = f"{info.label} [{info.unit}]" if info.unit else info.label
+    return ComparedMetric(label, horizon, tuple(cells))
 
 
 def _fact(evaluation: Evaluation, name: str) -> Fact:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 import re
-import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -60,7 +60,16 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
+PIXELS_PER_POINT = 1.35  # at which 9 points are as large as the page's small text
 MAX_VALUES = 8  # of a vector drawn in one plot; those that vary most
+
+
+@dataclass(frozen=True)
+class View:
+    """Bounds of a plane; a pair in falling order turns its axis round."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
 
 
 def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
@@ -129,10 +138,10 @@ def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
         figure, every = _figure(rows, columns, 1.9 * columns + 0.3, 1.55 * rows + 0.2)
         times = np.arange(len(real)) - given + 1
         for axes, value in zip(every, shown, strict=False):
+            axes.plot(times, real[:, value], color=INK, linewidth=2.0)
             for future in futures:
                 track = np.concatenate([real[given - 1 : given, value], future[:, value]])
-                axes.plot(times[given - 1 :], track, color=MODEL, alpha=0.7, linewidth=1.2)
-            axes.plot(times, real[:, value], color=INK, linewidth=1.4)
+                axes.plot(times[given - 1 :], track, color=MODEL, alpha=0.75, linewidth=1.0)
             axes.axvline(0, color=QUIET, linewidth=0.8, dashes=(2, 2))
             axes.set_title(f"{name}[{value}]", fontsize=8.5)
         for axes in every[len(shown) :]:
@@ -141,52 +150,56 @@ def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
 
 
 def paths(
-    tracks: Sequence[Mapping[str, tuple[Array, Array]]], titles: Sequence[str], down: bool
+    tracks: Sequence[Mapping[str, tuple[Array, Array]]], titles: Sequence[str], view: View
 ) -> str:
     """Draw where things went in the plane, really and in imagination, one plot a clip.
 
     Args:
         tracks: For each clip the name of a thing and its real and imagined positions, each (T, 2).
         titles: Of the clips.
-        down: The second coordinate grows downwards, as in images.
+        view: What part of the plane is shown, the same for all.
     """
-    columns = min(3, len(tracks))
-    rows = -(-len(tracks) // columns)
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        figure, every = _figure(rows, columns, 2.55 * columns, 2.6 * rows)
-        for axes, clip, title in zip(every, tracks, titles, strict=False):
+        figure, every = _figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
+        for axes, clip, title in zip(every, tracks, titles, strict=True):
             for name, (real, imagined) in clip.items():
-                axes.plot(*real.T, color=INK, linewidth=1.4)
-                axes.plot(*imagined.T, color=MODEL, linewidth=1.4)
-                axes.plot(*real[0], "o", color=INK, markersize=4)
-                axes.plot(*real[-1], "s", color=INK, markersize=5, fillstyle="none")
-                axes.plot(*imagined[-1], "s", color=MODEL, markersize=5, fillstyle="none")
-                axes.annotate(
-                    name, real[0], (5, 4), textcoords="offset points", fontsize=8, color=QUIET
-                )
-            axes.set_aspect("equal", adjustable="datalim")
-            axes.margins(0.12)
+                _path(axes, name, real, imagined)
+            axes.set_aspect("equal")
+            axes.set_xlim(*view.x)
+            axes.set_ylim(*view.y)
             axes.set_title(title, fontsize=8.5)
-            if down:
-                axes.invert_yaxis()
-        for axes in every[len(tracks) :]:
-            axes.set_axis_off()
+            axes.tick_params(labelleft=axes is every[0])
         return to_svg(figure)
 
 
+def _path(axes: Axes, name: str, real: Array, imagined: Array) -> None:
+    """Draw one thing's real and imagined path with marks at start and end."""
+    axes.plot(*real.T, color=INK, linewidth=1.8)
+    axes.plot(*imagined.T, color=MODEL, linewidth=1.1)
+    axes.plot(*real[0], "o", color=INK, markersize=4)
+    axes.plot(*real[-1], "s", color=INK, markersize=5.5, fillstyle="none")
+    axes.plot(*imagined[-1], "s", color=MODEL, markersize=4.5, fillstyle="none")
+    if np.isfinite(real[0]).all():
+        axes.annotate(name, real[0], (5, 4), textcoords="offset points", fontsize=8, color=QUIET)
+
+
 def to_svg(figure: Figure) -> str:
-    """Return a figure as an SVG element for a page: no links, its own ids, the page's colours."""
+    """Return a figure as an SVG element for a page: no links, the page's colours."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows them, and they look like links
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    prefix = f"p{zlib.crc32(svg.encode()):x}-"
-    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", svg)
+    width = figure.get_figwidth() * 72 * PIXELS_PER_POINT
+    svg = re.sub(
+        r'<svg[^>]*? viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" style="width: {width:.0f}px" role="img">',
+        svg,
+        count=1,
+    )
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]*)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: m.group() if m.group(1) in used else "", svg)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     for placeholder, name in CSS_NAMES.items():
         svg = svg.replace(placeholder, f"var({name})")

@@ -54,9 +54,12 @@ def located_paths(
                 guess.position.where(found(guess, typical)[:, :, None], np.nan).double().numpy(),
             )
         if things:
-            svg = _paths(things, names, down=True)
+            height, width = images.shape[2:4]
+            view = plots.View((-0.5, width - 0.5), (height - 0.5, -0.5))  # rows count downwards
+            svg = plots.paths(_by_clip(things), names[:MAX_CLIPS], view)
             title = f"Where things are in the image of {camera}"
-            drawings.append(Drawing(title, f"{PATH_CAPTION} In pixels, found by colour.", svg))
+            caption = f"{PATH_CAPTION} The whole image, in pixels; things are found by colour."
+            drawings.append(Drawing(title, caption, svg))
     return drawings
 
 
@@ -88,7 +91,8 @@ def vector_paths(
         return []
     title = f"Paths of {' and '.join(things)}"
     caption = f"{PATH_CAPTION} First two coordinates, in the units of the data."
-    return [Drawing(title, caption, _paths(things, names, down=False))]
+    svg = plots.paths(_by_clip(things), names[:MAX_CLIPS], _view(things))
+    return [Drawing(title, caption, svg)]
 
 
 def vector_tracks(
@@ -112,19 +116,27 @@ def vector_tracks(
         )
         caption = (
             f"What really happened, and {len(futures[vector])} imagined futures with different "
-            f"noise. Imagination starts at the dotted line.{most}"
+            f"noise, over frames. Imagination starts at the dotted line.{most}"
         )
         drawings.append(Drawing(f"{vector} over time, {name}", caption, svg))
     return drawings
 
 
-def _paths(things: Tracks, names: Sequence[str], down: bool) -> str:
-    clips = range(min(MAX_CLIPS, len(names)))
-    each = [
+def _by_clip(things: Tracks) -> list[dict[str, tuple[Array, Array]]]:
+    """Return real and imagined path of each thing for each clip, from the last frame given on."""
+    count = min(MAX_CLIPS, *(len(real) for real, _ in things.values()))
+    return [
         {
             thing: (real[i], np.concatenate([real[i][:1], imagined[i]]))
             for thing, (real, imagined) in things.items()
         }
-        for i in clips
+        for i in range(count)
     ]
-    return plots.paths(each, names[: len(clips)], down)
+
+
+def _view(things: Tracks) -> plots.View:
+    """Return bounds that hold all real paths and a margin, as wide as high."""
+    points = np.concatenate([real.reshape(-1, 2) for real, _ in things.values()])
+    low, high = points.min(axis=0), points.max(axis=0)
+    centre, reach = (low + high) / 2, 0.62 * max(float((high - low).max()), 1e-6)
+    return plots.View(*((float(c - reach), float(c + reach)) for c in centre))

@@ -1,9 +1,9 @@
 from itertools import pairwise
 
 import pytest
-from moving_disc import MovingDisc
 
 from scd_wm.evaluation.clips import choose_clips, fitting_horizons
+from tests.evaluation.moving_disc import MovingDisc
 
 
 def test_clips_are_spread_evenly_and_none_repeats() -> None:

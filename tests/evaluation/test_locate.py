@@ -1,6 +1,5 @@
 import pytest
 import torch
-from moving_disc import BLUE, draw
 
 from scd_wm.evaluation.locate import (
     TrackedColour,
@@ -10,6 +9,7 @@ from scd_wm.evaluation.locate import (
     parse_colours,
     typical_mass,
 )
+from tests.evaluation.moving_disc import BLUE, draw
 
 
 def test_a_disc_is_located_to_a_fifth_of_a_pixel() -> None:

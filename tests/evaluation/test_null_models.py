@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from moving_disc import MovingDisc, perfect
 
 from scd_wm.clip import collate
 from scd_wm.evaluation.null_models import copy_last, derangement, zero_actions
+from tests.evaluation.moving_disc import MovingDisc, perfect
 
 
 def test_copy_last_repeats_the_last_frame_of_the_history() -> None:

@@ -1,0 +1,223 @@
+"""Evaluate a trained run on held-out episodes, and write a report that opens in a browser.
+
+OUT/report.html   everything, in one file
+OUT/summary.json  all numbers
+OUT/media/        the videos and film strips as files
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
+from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
+from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
+from scd_wm.evaluation.world_model import as_imagine
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.report.build import write_media, write_report
+from scd_wm.report.headline import headline_horizon, headline_metrics
+from scd_wm.report.items import RunReport
+from scd_wm.report.media import MediaConfig, make_media
+from scd_wm.training import files
+from scd_wm.training.checkpoint import CONFIG, load_world_model
+from scd_wm.training.run_data import open_run_data
+from scd_wm.training.run_log import LOG, read_log
+
+FORMAT = "scd_wm evaluation"
+SUMMARY = "summary.json"
+
+
+def evaluate_run(
+    run: str | Path,
+    data: str | Path | None,
+    out: str | Path,
+    *,
+    config: EvaluationConfig | None = None,
+    num_steps: int | None = None,
+    tracked_colours: Sequence[str] = (),
+    device: str | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a run beside its null models and write a report.
+
+    Args:
+        run: A run folder or an exported model.
+        data: The data set; None is the one of training. Of that one only the held-out episodes are
+            used, of any other all.
+        out: Folder to write, whole or not at all; the one of an earlier evaluation is replaced.
+        config: How many clips, which horizons and so on; None takes the defaults.
+        num_steps: Sampler steps for each frame; None takes the model's own.
+        tracked_colours: Objects to find in images, such as "pusher=40,60,230"; () takes those that
+            the data names, if any.
+        device: Where the model runs; None is a CUDA device if there is one.
+        progress: Show a progress bar.
+
+    Returns:
+        What summary.json holds: a few plain values, and all numbers under "evaluation".
+
+    Raises:
+        FileExistsError: If `out` holds something else.
+        FileNotFoundError: If there is nothing at `run` or `data`, or the run has no weights yet.
+        KeyError: If the data lacks a camera or vector of the model.
+        ValueError: If the data does not fit the model, or no episode is long enough.
+    """
+    out, started = Path(out), time.perf_counter()
+    check_out(out, FORMAT)
+    report = report_on(
+        run,
+        data,
+        config=config,
+        num_steps=num_steps,
+        tracked_colours=tracked_colours,
+        device=device,
+        progress=progress,
+    )
+    print(short_table(report.evaluation))
+    summary = {
+        "format": FORMAT,
+        "run": str(run),
+        "data": str(report.data["path"]),
+        "report": str(out / "report.html"),
+        "num_clips": report.evaluation.num_clips,
+        "num_episodes": report.evaluation.num_episodes,
+        **_headline(report.evaluation),
+        "duration_s": time.perf_counter() - started,
+        "evaluation": report.evaluation.to_json(),
+    }
+    with files.new_folder(out) as partial:
+        write_report(partial / "report.html", [report])
+        write_media(partial / "media", report.media)
+        files.write_json(partial / SUMMARY, summary)
+    return summary
+
+
+def report_on(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    config: EvaluationConfig | None = None,
+    num_steps: int | None = None,
+    tracked_colours: Sequence[str] = (),
+    device: str | None = None,
+    progress: bool = True,
+) -> RunReport:
+    """Evaluate a run and make what there is to see of it; `write_report` joins several of these.
+
+    Args:
+        run: As in `evaluate_run`, like all that is not named here.
+        data: The data set.
+        name: Of the run in the report; None is its folder's.
+        description: A sentence or two on it; None says what it was trained on.
+        config: How to evaluate.
+        num_steps: Sampler steps.
+        tracked_colours: Objects to find.
+        device: Where the model runs.
+        progress: Show a progress bar.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: As in `evaluate_run`.
+    """
+    colours = parse_colours(tracked_colours)
+    config = EvaluationConfig() if config is None else config
+    model = load_world_model(run, device or default_device())
+    held_out = open_run_data(run, data)
+    held_out.prepare()
+    colours = colours or colours_from_metadata(held_out.info.metadata)
+    imagine = as_imagine(model, num_steps)
+    result = evaluate(
+        imagine, held_out, model.spec, config, tracked_colours=colours, progress=progress
+    )
+    shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
+    stored = files.read_json(Path(run) / CONFIG)
+    log = read_log(run) if (Path(run) / LOG).is_file() else []
+    return RunReport(
+        name=name or Path(run).resolve().name,
+        description=description or _describe(stored, held_out),
+        evaluation=result,
+        media=make_media(imagine, held_out, model.spec, shown, colours),
+        log=log,
+        config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
+        data=describe_data(held_out, stored),
+        facts=_facts(model, stored, log, num_steps),
+    )
+
+
+def check_out(out: Path, kind: str) -> None:
+    """Raise FileExistsError if `out` holds anything but an earlier output of this kind."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    summary = out / SUMMARY
+    if not (summary.is_file() and files.read_json(summary).get("format") == kind):
+        raise FileExistsError(f"{out} holds something other than an {kind}; choose another folder")
+
+
+def default_device() -> str:
+    """Return the device that an entry point uses unless told otherwise."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def describe_data(held_out: RobotDataset, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the evaluated data is, name to text or number."""
+    info, trained = held_out.info, stored.get("data", {})
+    cameras = {n: f"{h}x{w}" for n, (h, w) in held_out.image_sizes.items()}
+    return {
+        "path": str(info.path),
+        "format": info.format,
+        "episodes": len(info.episodes),
+        "episodes trained on": trained.get("num_train_episodes", "unknown"),
+        "episodes held out and evaluated": len(held_out.episodes),
+        "steps in held-out episodes": held_out.num_steps,
+        "steps a second": held_out.fps or "not said by the data",
+        "frame skip": held_out.selection.frame_skip,
+        "cameras": ", ".join(f"{n} {size}" for n, size in cameras.items()) or "none",
+        "vectors": ", ".join(f"{n} ({info.fields[n].shape[0]})" for n in held_out.vectors)
+        or "none",
+        "action": f"{held_out.action_dim} values",
+        "outcomes": ", ".join(held_out.outcomes) or "none",
+        "skipped": "; ".join(info.skipped) or "nothing",
+    }
+
+
+def _headline(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the numbers that matter as plain values."""
+    horizon = headline_horizon(evaluation)
+    values: dict[str, Any] = {"horizon": horizon}
+    for name in headline_metrics(evaluation):
+        values[name] = evaluation.mean(name, horizon)
+        values[f"{name} (last frame copied)"] = evaluation.mean(name, horizon, COPY_LAST)
+    return values
+
+
+def _describe(stored: Mapping[str, Any], held_out: RobotDataset) -> str:
+    preset = stored.get("preset")
+    model = f"A world model of the preset {preset!r}" if preset else "A world model"
+    source = Path(stored.get("data", {}).get("path", "other data")).name
+    again = f", starting from {stored['init']}" if stored.get("init") else ""
+    return f"{model} trained on {source}{again}, evaluated on {held_out.info.path.name}."
+
+
+def _facts(
+    model: SCDWorldModel,
+    stored: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    num_steps: int | None,
+) -> dict[str, str]:
+    """Return short facts on a run, in text."""
+    last = log[-1] if log else {}
+    steps = last.get("step", stored.get("steps"))
+    seconds = last.get("elapsed_s", 60 * stored["minutes"] if "minutes" in stored else None)
+    facts = {"parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2g} M"}
+    if steps is not None:
+        facts["training steps"] = f"{steps:,}"
+    if seconds is not None:
+        facts["training time"] = f"{seconds / 60:.1f} min"
+    facts["sampler steps"] = str(model.config.num_steps if num_steps is None else num_steps)
+    return facts

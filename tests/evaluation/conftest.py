@@ -1,6 +1,0 @@
-"""Lets tests import `moving_disc`, the small world that they share."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
