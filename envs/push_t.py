@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
+from scd_wm.envs.headless import choose_renderer
 from scd_wm.envs.planar_shapes import Shape, overlap_area
+
+choose_renderer()
+import mujoco  # noqa: E402  (decides how to render when it is imported)
 
 Observation = dict[str, np.ndarray]
 
@@ -52,8 +55,8 @@ class PushT(gym.Env[Any, np.ndarray]):
         observation: "image": {"top_image": (S, S, 3) uint8, "pusher_pos": (2,)};
             "state": {"pusher_pos": (2,), "block_pose": (4,) x, y, cos, sin}.
         image_size: Side S of the image and of what `render` returns, in pixels.
-        render_mode: "rgb_array" or None. Images are drawn off screen: on a machine without a
-            display set MUJOCO_GL=egl.
+        render_mode: "rgb_array" or None. Images are drawn off screen, without a display by EGL
+            unless the environment variable MUJOCO_GL says otherwise.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -270,15 +273,15 @@ def _make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
     """Return a renderer of size x size pixels without shadows and reflections.
 
     Raises:
-        RuntimeError: If OpenGL cannot be used.
+        OSError: If OpenGL cannot be used.
     """
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     try:
         renderer = mujoco.Renderer(model, size, size)
     except Exception as error:
-        raise RuntimeError(
-            f"cannot render: MuJoCo found no OpenGL ({error}); without a display set the "
-            "environment variable MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
+        raise OSError(
+            f"MuJoCo cannot render ({error}); install EGL and Mesa (Debian: apt-get install "
+            "libegl1 libgl1-mesa-dri libgles2 libopengl0), or set MUJOCO_GL before Python starts"
         ) from error
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         renderer.scene.flags[flag] = 0

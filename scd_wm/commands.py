@@ -252,7 +252,8 @@ def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Run `evaluate`."""
-    from scd_wm.evaluate_run import EvaluationConfig, evaluate_run
+    from scd_wm.evaluate_run import evaluate_run
+    from scd_wm.evaluation.evaluate import EvaluationConfig
 
     config = EvaluationConfig(
         num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from scd_wm.envs import headless
 from scd_wm.envs.headless import choose_renderer
 
 
@@ -16,6 +17,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # so that monkeypatch puts back what was there
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(headless, "_is_installed", lambda library: library == "libEGL.so.1")
 
 
 def test_egl_is_chosen_without_a_display() -> None:
@@ -40,3 +42,16 @@ def test_other_systems_choose_for_themselves(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "platform", "darwin")
     choose_renderer()
     assert "MUJOCO_GL" not in os.environ
+
+
+def test_nothing_is_chosen_where_egl_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "_is_installed", lambda library: False)
+    choose_renderer()
+    assert "MUJOCO_GL" not in os.environ
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of libraries are those of Linux")
+def test_an_installed_library_is_told_from_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert headless._is_installed("libc.so.6")
+    assert not headless._is_installed("libno_such_thing.so.1")
