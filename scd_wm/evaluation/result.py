@@ -139,8 +139,8 @@ def short_table(evaluation: Evaluation) -> str:
         for row in rows
     ]
     note = (
-        f"{evaluation.num_clips} clips of {evaluation.num_episodes} held-out episode(s); in "
-        f"brackets: world model minus {MODEL_LABELS[COPY_LAST]}, * where the 95 % interval excludes 0"
+        f"{evaluation.num_clips} clips of {evaluation.num_episodes} episode(s). In brackets: "
+        f"minus {MODEL_LABELS[COPY_LAST]}; * the 95 % interval excludes 0"
     )
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], note])
 
