@@ -33,6 +33,7 @@ EXTRAS = {
 
 STATUS_MISTAKE = 2
 STATUS_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+STATUS_READER_GONE = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0; 2 for a user's mistake; 130 for Ctrl-C.
+        The exit status: 0; 2 for a user's mistake; 130 for Ctrl-C; 141 if
+        whoever reads our output has closed it.
 
     Raises:
         SystemExit: If the command line itself is wrong (status 2) or asks for help.
@@ -54,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     choose_renderer()
     try:
         args.handler(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STATUS_READER_GONE
     except KeyboardInterrupt:
         return _fail(f"interrupted{_how_to_go_on(args, arguments)}", STATUS_INTERRUPTED)
     except ModuleNotFoundError as error:

@@ -183,7 +183,7 @@ def test_cameras_and_vectors_are_chosen_by_name(
 def test_image_size_is_a_side_or_height_and_width(
     robot_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for text, size in (("32", "[32, 32]"), ("16x24", "[16, 24]")):
+    for text, size in (("32", "[32, 32]"), ("32x64", "[32, 64]")):
         arguments = ["--out", "run", "--dry-run", "--image-size", text]
         assert main(["train", str(robot_file), *arguments]) == 0
         assert f"{{'top': {size}}}" in capsys.readouterr().out
@@ -258,3 +258,9 @@ def test_a_summary_is_json_whatever_is_measured(tmp_path: Path) -> None:
     console.write_summary(path, {"psnr": [1.0, float("nan")], "best": float("inf"), "n": 3})
     assert json.loads(path.read_text()) == {"psnr": [1.0, None], "best": None, "n": 3}
     assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(robot_file: Path) -> None:
+    command = f"{sys.executable} -m scd_wm inspect {robot_file} | true; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.stdout, ran.stderr) == ("141\n", "")
