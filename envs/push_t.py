@@ -172,9 +172,7 @@ class PushT(gym.Env[Any, np.ndarray]):
             for _ in range(SUBSTEPS):
                 mujoco.mj_step(self._model, data)
                 contact = contact or self._touching()
-        data.qvel[:] = (
-            0  # less than 1 % of the pusher's speed is left: the state is positions alone
-        )
+        data.qvel[:] = 0  # little is left of it; now the state is positions alone
         mujoco.mj_forward(self._model, data)
         return contact
 

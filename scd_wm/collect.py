@@ -259,9 +259,8 @@ def _named(observation: Any) -> dict[str, np.ndarray]:
     if not isinstance(observation, Mapping):
         value = np.asarray(observation)
         observation = {"image" if _is_image(value) else "observation": value}
-    values = {
-        key: np.array(value) for key, value in observation.items()
-    }  # environments reuse arrays
+    # A copy, since environments may use an array again.
+    values = {key: np.array(value) for key, value in observation.items()}
     return {k: v if _is_image(v) else v.astype(np.float32).ravel() for k, v in values.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,26 @@ def test_the_start_is_free_inside_and_no_success(env: PushT) -> None:
         poses.append(env.block_pose)
     low, high = np.min(poses, axis=0), np.max(poses, axis=0)
     assert (high - low > [0.28, 0.28, 6.0]).all()
+
+
+class Drawn(np.random.Generator):
+    """Gives the values of a list, one for each call."""
+
+    def __init__(self, values: list[np.ndarray]) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._values = iter(values)
+
+    def uniform(self, *_: Any, **__: Any) -> Any:
+        return next(self._values)
+
+
+def test_a_start_on_the_goal_touched_or_outside_is_drawn_again() -> None:
+    env = PushT("state")
+    far, free = np.array([-0.2, -0.2]), np.array([0.1, 0.1, 1.0])
+    draws = [far, env.goal_pose, free[:2], free, far, np.array([0.2, 0.2, 0.0]), far, free]
+    env.np_random = Drawn(draws)
+    env.reset()
+    np.testing.assert_array_equal(env.state, [*far, *free])
 
 
 @pytest.mark.parametrize(("shift", "success"), [(0.0, True), (0.002, True), (0.01, False)])

@@ -45,6 +45,10 @@ def test_actions_are_in_the_action_space(env: gym.Env, name: str) -> None:
         assert all(env.action_space.contains(a) for a in run(env, seed, 60, name))
 
 
+def test_much_noise_stays_in_the_action_space(env: gym.Env) -> None:
+    assert all(env.action_space.contains(a) for a in run(env, 0, 40, "scripted", noise=2.0))
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_a_seed_decides_all_actions(env: gym.Env, name: str) -> None:
     first = run(env, 4, 60, name)
