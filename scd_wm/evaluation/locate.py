@@ -88,6 +88,22 @@ def found(sighting: Sighting, typical: Tensor) -> Tensor:
     return (sighting.mass >= FOUND_SHARE * typical[:, None]) & (typical[:, None] > 0)
 
 
+def last_known(position: Tensor, seen: Tensor) -> Tensor:
+    """Return for each frame where an object was when it was last seen.
+
+    Args:
+        position: (B, T, 2).
+        seen: (B, T) bool, whether it is found in a frame.
+
+    Returns:
+        (B, T, 2); NaN before it is first seen.
+    """
+    times = torch.arange(seen.shape[1], device=seen.device)
+    latest = torch.where(seen, times, -1).cummax(dim=1).values  # (B, T)
+    kept = position.gather(1, latest.clamp(min=0)[..., None].expand_as(position))
+    return kept.where(latest[..., None] >= 0, torch.nan)
+
+
 def parse_colours(texts: Sequence[str]) -> dict[str, TrackedColour]:
     """Read colours as they are written on a command line.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.evaluation import metrics
-from scd_wm.evaluation.locate import TrackedColour, found, locate, typical_mass
+from scd_wm.evaluation.locate import TrackedColour, found, last_known, locate, typical_mass
 from scd_wm.imagination import Frames
 from scd_wm.spec import Spec
 
@@ -106,13 +106,13 @@ class Scorer:
         yield f"moving_psnr/{name}", _where(valid[:, start:], metrics.psnr(imagined, real, moving))
         yield f"ssim/{name}", _where(valid[:, start:], metrics.ssim(imagined, real))
         for thing, colour in self.tracked_colours.items():
-            sighting, seen = locate(imagined, colour), locate(every, colour)
-            typical = typical_mass(seen)
-            there = (found(seen, typical) & valid)[:, start:]
-            both = there & found(sighting, typical)
-            apart = (sighting.position - seen.position[:, start:]).double().norm(dim=-1)
-            yield f"position_px/{name}/{thing}", _where(both, apart)
-            yield f"found/{name}/{thing}", _where(there, both.double())
+            place, seen, there = _where_is(
+                torch.cat([every[:, :start], imagined], dim=1), every, colour
+            )
+            counts = (there & valid)[:, start:]
+            apart = (place - locate(every, colour).position).double().norm(dim=-1)
+            yield f"position_px/{name}/{thing}", _where(counts, apart[:, start:])
+            yield f"found/{name}/{thing}", _where(counts, seen[:, start:].double())
 
     def _vectors(self, name: str, imagined: Tensor, real: Clip) -> Iterator[tuple[str, Tensor]]:
         target, valid = real.vectors[name], real.valid[name]
@@ -177,6 +177,27 @@ def outcome_scores(name: str, predicted: Tensor, real: Tensor) -> dict[str, Tens
         f"brier/{name}": metrics.brier_score(predicted, real),
         f"log_loss/{name}": metrics.log_loss(predicted, real),
     }
+
+
+def _where_is(shown: Tensor, real: Tensor, colour: TrackedColour) -> tuple[Tensor, Tensor, Tensor]:
+    """Find an object in what is shown: where it is or was last seen, and whether it is found.
+
+    Somebody who watches would believe a thing that fades away to be where it was; so every frame
+    counts, and a model gains nothing by losing what it cannot place.
+
+    Args:
+        shown: The history and then imagined images, (B, T, H, W, 3).
+        real: The same frames as they really were.
+        colour: Of the object.
+
+    Returns:
+        Position in what is shown, (B, T, 2); whether it is found there, and in the real frames,
+        both (B, T).
+    """
+    sighting, truth = locate(shown, colour), locate(real, colour)
+    typical = typical_mass(truth)
+    seen = found(sighting, typical)
+    return last_known(sighting.position, seen), seen, found(truth, typical)
 
 
 def _position_infos(

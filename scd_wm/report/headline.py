@@ -19,6 +19,7 @@ from scd_wm.evaluation.result import (
 
 HORIZON = 16  # at which the headline is given, or the longest below
 MAX_FACTS = 4
+PHRASES = {COPY_LAST: "copying the last frame", SHUFFLED: "itself under shuffled actions"}
 FIRST = ("position_px/", "position/", "moving_psnr/", "rmse/", "psnr/")  # most telling first
 
 
@@ -141,7 +142,7 @@ def _note(evaluation: Evaluation, name: str) -> str:
 def _verdict(metric: MetricResult, null: str, horizon: int) -> Verdict:
     difference = metric.differences[null]
     low, high = (float(x[horizon - 1]) for x in (difference.low, difference.high))
-    kind, other = metric.verdict(null, horizon), MODEL_LABELS[null]
+    kind, other = metric.verdict(null, horizon), PHRASES[null]
     unit = f" {metric.info.unit}" if metric.info.unit else ""
     if kind == "open":
         return Verdict(

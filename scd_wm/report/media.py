@@ -164,8 +164,16 @@ def _lively_places(
     clips = [source.clip(p.episode, p.start, history + horizon) for p in places]
     moved = torch.stack([torch.stack(_motion(c, history)) for c in clips])  # (places, entries)
     score = (moved / moved.mean(dim=0).clamp(min=1e-9)).mean(dim=1)
-    best = score.argsort(descending=True, stable=True)[:wanted]
-    return tuple(places[i] for i in best.tolist())
+    ranked = [places[i] for i in score.argsort(descending=True, stable=True).tolist()]
+    apart: list[ClipPlace] = []
+    for place in ranked:  # not two of nearly the same moment
+        if not any(_overlap(place, other, horizon) for other in apart):
+            apart.append(place)
+    return tuple([*apart, *(p for p in ranked if p not in apart)][:wanted])
+
+
+def _overlap(one: ClipPlace, other: ClipPlace, horizon: int) -> bool:
+    return one.episode == other.episode and abs(one.start - other.start) < horizon / 2
 
 
 def _motion(clip: Clip, history: int) -> list[Tensor]:

@@ -5,6 +5,7 @@ from scd_wm.evaluation.locate import (
     TrackedColour,
     colours_from_metadata,
     found,
+    last_known,
     locate,
     parse_colours,
     typical_mass,
@@ -45,6 +46,14 @@ def test_an_object_that_is_never_there_is_never_found() -> None:
     sighting = locate(empty, BLUE)
     assert sighting.position.isnan().all()
     assert not found(sighting, typical_mass(sighting)).any()
+
+
+def test_the_last_known_position_stays_until_it_is_seen_again() -> None:
+    position = torch.arange(10.0).reshape(1, 5, 2)
+    seen = torch.tensor([[False, True, False, False, True]])
+    known = last_known(position, seen)
+    assert known[0, 0].isnan().all()
+    assert known[0, 1:].tolist() == [[2, 3], [2, 3], [2, 3], [8, 9]]
 
 
 def test_colours_are_read_from_text_and_from_metadata() -> None:

@@ -181,7 +181,7 @@ def test_the_headline_starts_with_positions_and_tells_who_is_better() -> None:
     assert facts[0].horizon == 8
     assert facts[0].note == "found in 100 % of all frames"
     assert facts[0].verdicts[0].kind == "better"
-    assert facts[0].verdicts[0].text.startswith("better than last frame copied by")
+    assert facts[0].verdicts[0].text.startswith("better than copying the last frame by")
     assert max(bar.share for bar in facts[0].bars) == 1
 
 
