@@ -137,7 +137,7 @@ def step(
     c = model.encoder.step(state.last, state.valid, normal_action, has_action, state.cache)
     keys = noise.derive(state.keys, state.num_imagined)
     eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
-    context = model.decoder.context(c, normal_action, has_action)
+    context = model.decoder.context(c, state.last, normal_action, has_action)
     num_steps = model.config.num_steps if num_steps is None else num_steps
     sample, logits = model.sample(context, model.base(state.last, state.valid), eps, num_steps)
     state.last, state.valid = sample, torch.ones_like(state.valid)

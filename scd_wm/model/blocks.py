@@ -63,12 +63,18 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """DiT block with adaLN-Zero (Peebles and Xie 2023, arXiv:2212.09748); starts as the identity.
+    """DiT block with adaLN-Zero (Peebles and Xie 2023, arXiv:2212.09748).
 
     The modulation is computed once per frame, not per token: the condition is constant in a frame.
+
+    Args:
+        dim: Width D.
+        num_heads: Heads H.
+        mlp_ratio: Hidden width of the MLP over D.
+        open_gates: Let attention and MLP through from the start; otherwise the block starts as the identity.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int = 4) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, open_gates: bool) -> None:
         super().__init__()
         self.attention = Attention(dim, num_heads)
         self.mlp = nn.Sequential(
@@ -80,6 +86,10 @@ class Block(nn.Module):
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
+        if open_gates:
+            _, _, gate_a, _, _, gate_m = self.modulation.bias.data.chunk(6)
+            gate_a.fill_(1.0)
+            gate_m.fill_(1.0)
 
     def forward(self, x: Tensor, condition: Tensor, table: Tensor, attend: Attend) -> Tensor:
         """Return the tokens after attention and MLP, (..., N, D).

@@ -23,6 +23,8 @@ class SCDConfig:
     window: int = 4  # frames W that the encoder attends to, the newest included
     mlp_ratio: int = 4  # hidden width of the MLPs over dim
     action_layers: int = 2  # of the action embedding; 1 for one-hot actions
+    open_gates: bool = False  # blocks act from the first step on, in place of adaLN-Zero's identity
+    refine_channels: int = 0  # of the convolutional head that draws pixels; 0 for none
     rope_theta: float = 10_000.0  # base of the rotary frequencies
     context_mode: str = "prefix"  # or "token_concat", the paper's
     prediction: str = "sample"  # or "velocity", the paper's
@@ -41,6 +43,7 @@ class SCDConfig:
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("mlp_ratio", "action_layers", "num_steps", "draws"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _check(self.refine_channels >= 0, "refine_channels", self.refine_channels, "at least 0")
         _check(self.self_rollouts >= 0, "self_rollouts", self.self_rollouts, "at least 0")
         _check(self.dim % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.dim}")
         axis_split(self.dim // self.num_heads)

@@ -21,6 +21,7 @@ from scd_wm.model.blocks import (
 )
 from scd_wm.model.config import SCDConfig
 from scd_wm.model.layout import FrameLayout
+from scd_wm.model.refiner import PixelRefiner
 from scd_wm.model.rope import rotate, rotation
 from scd_wm.model.tokenizer import FrameEmbedding, FrameHead
 
@@ -48,9 +49,10 @@ class DecoderContext:
     """What the sampler's steps reuse: the condition on the action and the context as each layer reads it."""
 
     def __init__(
-        self, action: Tensor, tokens: Tensor, prefix: list[tuple[Tensor, Tensor]]
+        self, action: Tensor, last: Tensor, tokens: Tensor, prefix: list[tuple[Tensor, Tensor]]
     ) -> None:
         self.action = action  # (B, D)
+        self.last = last  # (B, M) the frame before, packed
         self.tokens = tokens  # (B, N, D): joined to the noisy tokens (token_concat) or added (prefix)
         self.prefix = prefix  # per layer; empty in token_concat
 
@@ -59,9 +61,8 @@ class DecoderContext:
         if num_draws == 1:
             return self
         tile = lambda x: x.repeat(num_draws, *[1] * (x.ndim - 1))  # noqa: E731
-        return DecoderContext(
-            tile(self.action), tile(self.tokens), [(tile(k), tile(v)) for k, v in self.prefix]
-        )
+        prefix = [(tile(k), tile(v)) for k, v in self.prefix]
+        return DecoderContext(tile(self.action), tile(self.last), tile(self.tokens), prefix)
 
 
 class DiffusionDecoder(nn.Module):
@@ -83,7 +84,7 @@ class DiffusionDecoder(nn.Module):
         self.query = nn.Parameter(torch.randn(min(num_outcomes, 1), config.dim) * 0.02)
         self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio)
+            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
             for _ in range(config.decoder_layers)
         )
         is_prefix = config.context_mode == "prefix"
@@ -93,23 +94,32 @@ class DiffusionDecoder(nn.Module):
         self.join = nn.Linear(config.dim, config.dim) if is_prefix else None
         self.final = FinalNorm(config.dim)
         self.head = FrameHead(layout, config.dim)
+        self.refiners = nn.ModuleList(
+            PixelRefiner(layout, s, config.dim, config.refine_channels)
+            for s in layout.segments
+            if s.is_image and config.refine_channels
+        )
         positions = torch.cat([torch.zeros(layout.num_tokens, 1), layout.positions()], dim=1)
         self.register_buffer("positions", positions, persistent=False)
         self.positions: Tensor
 
-    def context(self, context: Tensor, action: Tensor, action_valid: Tensor) -> DecoderContext:
+    def context(
+        self, context: Tensor, last: Tensor, action: Tensor, action_valid: Tensor
+    ) -> DecoderContext:
         """Prepare what is the same at every noise level.
 
         Args:
             context: c, (B, N, D).
+            last: The frame that c was read from, packed, zero where it has no data, (B, M).
             action: Normalised action of the frame, (B, A).
             action_valid: (B,) bool.
         """
         embedded = self.action(action, action_valid)
         if self.join is None:
-            return DecoderContext(embedded, context, [])
+            return DecoderContext(embedded, last, context, [])
         table = self._rotation(context.dtype)
-        return DecoderContext(embedded, self.join(context), [r(context, table) for r in self.readers])
+        prefix = [reader(context, table) for reader in self.readers]
+        return DecoderContext(embedded, last, self.join(context), prefix)
 
     def forward(
         self, noisy: Tensor, noise_level: Tensor, context: DecoderContext
@@ -134,6 +144,9 @@ class DiffusionDecoder(nn.Module):
         x = self._run_blocks(x, condition, context)
         x = self.final(x[:, -(self.num_tokens + len(self.query)) :], condition)
         prediction = self.head(x[:, : self.num_tokens])
+        for refiner in self.refiners:
+            detail = refiner(x, context.last, noisy)
+            prediction[:, refiner.segment.values] += detail
         if self.outcome is None:
             return prediction, prediction.new_zeros(len(x), 0)
         return prediction, self.outcome(x[:, -1])

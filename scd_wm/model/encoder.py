@@ -38,7 +38,7 @@ class CausalEncoder(nn.Module):
         self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
         self.noise_level = NoiseLevelEmbedding(config.dim)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio)
+            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
             for _ in range(config.encoder_layers)
         )
         self.final = FinalNorm(config.dim)

@@ -45,10 +45,12 @@ def uniform(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tens
 
 def normal(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return `size` standard normal numbers for each key, (..., size), by Box and Muller's formula."""
+    # In float64: float32 logarithms differ in the last bit between the vectorised part of a tensor and its
+    # tail, so that the same row would differ between batches.
     half = (size + 1) // 2
     bits = _hash(keys, half)
-    first = (_shift(bits, 40).to(torch.float32) + 0.5) * 2.0**-24
-    second = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2.0**-24)
+    first = (_shift(bits, 40).to(torch.float64) + 0.5) * 2.0**-24
+    second = (bits & 0xFFFFFF).to(torch.float64) * (2 * math.pi * 2.0**-24)
     radius = (-2 * first.log()).sqrt()
     pairs = torch.cat([radius * second.cos(), radius * second.sin()], dim=-1)
     return pairs[..., :size].to(dtype)

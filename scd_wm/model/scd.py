@@ -104,15 +104,24 @@ class SCDWorldModel(nn.Module):
         level, eps = by_draw(level).to(history.dtype), by_draw(eps).to(history.dtype)
         tile = lambda x: repeat(x, "b t ... -> (k b t) ...", k=num_draws)  # noqa: E731
         target = tile(sequence.packed[:, 1:])
-        raw, logits = self.decoder(
-            flow.interpolate(target, eps, level), level, context.repeat(num_draws)
-        )
+        noisy = flow.interpolate(target, eps, level)
+        raw, logits = self._evaluate(noisy, level, context.repeat(num_draws))
         base = Base(tile(base.value), tile(base.scale))
         error = self._error(raw, target, eps, level, base)
         valid = tile(self.layout.value_valid(sequence.valid[:, 1:]))
         parts = losses.frame_losses(self.layout, error, valid)
         parts |= losses.outcome_losses(self.spec, logits, clip, num_draws)
         return losses.total(parts, self.config), parts
+
+    def _evaluate(
+        self, noisy: Tensor, level: Tensor, context: DecoderContext
+    ) -> tuple[Tensor, Tensor]:
+        """Run the decoder once on noisy frames, (F, M), at levels (F,)."""
+        if self.config.prediction == "sample":
+            # x_s tells of the sample in proportion to 1 - s: at s = 1 it is noise alone, which the network
+            # would have to learn to ignore. (A velocity is eps - x, so there the noise must be seen.)
+            noisy = noisy * (1 - level[:, None])
+        return self.decoder(noisy, level, context)
 
     def _error(self, raw: Tensor, target: Tensor, eps: Tensor, level: Tensor, base: Base) -> Tensor:
         """Return the weighted squared error of every value, (F, M)."""
@@ -143,9 +152,8 @@ class SCDWorldModel(nn.Module):
             interface = noise.normal(keys, size, history.dtype).reshape(shape)
             interface = interface * self.config.interface_noise
         c = self.encoder(history, valid, sequence.action, sequence.action_valid, interface)
-        context = self.decoder.context(
-            c.flatten(0, 1), sequence.action.flatten(0, 1), sequence.action_valid.flatten()
-        )
+        flat = (history, sequence.action, sequence.action_valid)
+        context = self.decoder.context(c.flatten(0, 1), *(x.flatten(0, 1) for x in flat))
         return context, self.base(history, valid)
 
     def base(self, last: Tensor, valid: Tensor) -> Base:
@@ -218,7 +226,7 @@ class SCDWorldModel(nn.Module):
 
         def denoise(noisy: Tensor, level: Tensor) -> Tensor:
             nonlocal logits
-            raw, logits = self.decoder(noisy, level.expand(len(noisy)), context)
+            raw, logits = self._evaluate(noisy, level.expand(len(noisy)), context)
             if self.config.prediction == "velocity":
                 return noisy - level * raw
             return self.layout.clamp(base.value + base.scale * raw)

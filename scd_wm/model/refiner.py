@@ -1,0 +1,82 @@
+"""A convolutional head that draws pixels from the last frame and what the tokens say has changed.
+
+A token of a large patch is cheap but cannot carry every pixel. Most of the next image is the last one, a
+little shifted; shifting is what small convolutions do well. The tokens say where and how.
+
+Axes: F frames, N tokens of a frame, M values of a packed frame, D width, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scd_wm.model.layout import FrameLayout, Segment
+
+
+class PixelRefiner(nn.Module):
+    """Adds detail to the prediction for one camera; works at half resolution, starts at zero.
+
+    Args:
+        layout: Of the frames.
+        segment: The camera's.
+        dim: Width of the tokens D.
+        num_channels: Channels C of the convolutions.
+
+    Raises:
+        ValueError: If the patch size is odd, so that there is no half resolution.
+    """
+
+    def __init__(self, layout: FrameLayout, segment: Segment, dim: int, num_channels: int) -> None:
+        super().__init__()
+        if layout.patch_size % 2:
+            raise ValueError(
+                f"refine_channels needs an even patch_size, got {layout.patch_size}; "
+                "change patch_size or set refine_channels=0"
+            )
+        camera = layout.spec.cameras[segment.name]
+        self.segment, self.patch = segment, layout.patch_size
+        self.rows, self.columns = camera.height // self.patch, camera.width // self.patch
+        self.from_tokens = nn.Linear(dim, num_channels * (self.patch // 2) ** 2)
+        self.from_images = nn.Conv2d(2 * camera.channels, num_channels, 3, stride=2, padding=1)
+        self.mix = nn.Conv2d(2 * num_channels, num_channels, 3, padding=1)
+        self.refine = nn.Conv2d(num_channels, num_channels, 3, padding=1)
+        self.out = nn.Conv2d(num_channels, 4 * camera.channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, tokens: Tensor, last: Tensor, noisy: Tensor) -> Tensor:
+        """Return what to add to the camera's packed prediction, (F, values of the camera).
+
+        Args:
+            tokens: Of the decoder, after its last norm, (F, N, D).
+            last: The frame before, packed, (F, M).
+            noisy: The noisy frame as the decoder sees it, packed, (F, M).
+        """
+        images = torch.cat([self._image(last), self._image(noisy)], dim=1)
+        place = rearrange(
+            self.from_tokens(tokens[:, self.segment.tokens]),
+            "f (h w) (p q c) -> f c (h p) (w q)",
+            h=self.rows,
+            p=self.patch // 2,
+            q=self.patch // 2,
+        )
+        x = torch.cat([self.from_images(images), place], dim=1)
+        x = F.silu(self.mix(F.silu(x.contiguous(memory_format=torch.channels_last))))
+        x = x + F.silu(self.refine(x))
+        return rearrange(
+            self.out(x),
+            "f (i j c) (h p) (w q) -> f (h w p i q j c)",
+            i=2, j=2, h=self.rows, w=self.columns,
+        )
+
+    def _image(self, packed: Tensor) -> Tensor:
+        """Return the camera's values of packed frames as images, (F, channels, H, W)."""
+        image = rearrange(
+            packed[:, self.segment.values],
+            "f (h w p q c) -> f c (h p) (w q)",
+            h=self.rows, w=self.columns, p=self.patch, q=self.patch,
+        )
+        return image.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,106 @@
+"""Ways to compute the same thing agree in float64 to 1e-9."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scd_wm import testing
+from scd_wm.model.blocks import attend_all, attend_banded
+
+TOLERANCE = {"atol": 1e-9, "rtol": 0.0}
+MODES = pytest.mark.parametrize("context_mode", ["prefix", "token_concat"])
+
+
+@MODES
+def test_cached_context_equals_one_banded_pass_out_to_three_windows(context_mode: str) -> None:
+    model = testing.model(context_mode=context_mode).double()
+    num_frames = 3 * model.config.window + 1
+    clip = testing.double(testing.clip(model.spec, 2, num_frames))
+    packed, valid = model.layout.pack(clip), model.layout.token_valid(clip.valid)
+    action = model.layout.normalise_vector("action", clip.actions)
+    whole = model.encoder(packed[:, :-1], valid[:, :-1], action, clip.action_valid)
+    cache = model.encoder.empty_cache(2)
+    for t in range(num_frames - 1):
+        context = model.encoder.step(
+            packed[:, t], valid[:, t], action[:, t], clip.action_valid[:, t], cache
+        )
+        torch.testing.assert_close(context, whole[:, t], **TOLERANCE)
+
+
+def test_rows_with_other_frame_counts_do_not_change_each_other() -> None:
+    model = testing.model().double()
+    clip = testing.double(testing.clip(model.spec, 2, 8))
+    packed, valid = model.layout.pack(clip), model.layout.token_valid(clip.valid)
+    action = model.layout.normalise_vector("action", clip.actions)
+    inputs = lambda t: (packed[:, t], valid[:, t], action[:, t], clip.action_valid[:, t])  # noqa: E731
+    straight, reset = model.encoder.empty_cache(2), model.encoder.empty_cache(2)
+    for t in range(5):
+        model.encoder.step(*inputs(t), straight)
+        model.encoder.step(*inputs(t), reset)
+    reset.reset_rows([1])
+    fresh = model.encoder.empty_cache(2)
+    for t in range(5, 7):
+        expected_0 = model.encoder.step(*inputs(t), straight)[0]
+        expected_1 = model.encoder.step(*inputs(t), fresh)[1]
+        got = model.encoder.step(*inputs(t), reset)
+        torch.testing.assert_close(got[0], expected_0, **TOLERANCE)
+        torch.testing.assert_close(got[1], expected_1, **TOLERANCE)
+
+
+@pytest.mark.parametrize("window", [1, 3, 10])
+def test_banded_attention_equals_attention_with_a_dense_mask(window: int) -> None:
+    q, k, v = torch.randn(3, 2, 6, 4, 2, 16, dtype=torch.float64).unbind(0)
+    frame = torch.arange(6).repeat_interleave(4)
+    lag = frame[:, None] - frame[None, :]
+    flat = [x.flatten(1, 2) for x in (q, k, v)]
+    expected = attend_all(*flat, mask=(lag >= 0) & (lag < window))
+    torch.testing.assert_close(attend_banded(q, k, v, window).flatten(1, 2), expected, **TOLERANCE)
+
+
+@MODES
+def test_k_draws_average_the_losses_of_single_draws(context_mode: str) -> None:
+    """With every level at s = 1 and the same context, K draws are K times one draw, averaged."""
+    changes = {"context_mode": context_mode, "full_noise_fraction": 1.0, "interface_noise": 0.0}
+    one = testing.model(draws=1, **changes).double()
+    three = testing.model(draws=3, **changes).double()
+    clip = testing.double(testing.clip(one.spec, 2, 4))
+    sequence = one._sequence(clip)
+    context, base = one._encode(sequence, sequence.packed[:, :-1], None)
+    frames = base.value.shape[1] * 2
+    eps = torch.randn(3, frames, one.layout.num_values, dtype=torch.float64)
+    level = torch.ones(3 * frames, dtype=torch.float64)
+    joint, _ = three.decoder(eps.flatten(0, 1), level, context.repeat(3))
+    for draw in range(3):
+        single, _ = one.decoder(eps[draw], level[:frames], context)
+        torch.testing.assert_close(
+            joint[draw * frames : (draw + 1) * frames], single, **TOLERANCE
+        )
+
+
+def test_loss_does_not_depend_on_how_rows_are_batched() -> None:
+    model = testing.model(self_rollouts=2, draws=2).double()
+    clip = testing.double(testing.clip(model.spec, 4, 5))
+    seeds = torch.arange(4)
+    whole, _ = model(clip, seeds)
+    rows = [model(clip.map(lambda x, i=i: x[i : i + 1]), seeds[i : i + 1])[0] for i in range(4)]
+    torch.testing.assert_close(torch.stack(rows).mean(), whole, **TOLERANCE)
+
+
+def test_a_later_frame_or_action_never_changes_an_earlier_context() -> None:
+    model = testing.model()
+    clip = testing.clip(model.spec, 1, 6)
+    actions = clip.actions.clone()
+    actions[:, 3:] += 1.0
+    vectors = {name: v.clone() for name, v in clip.vectors.items()}
+    vectors["proprio"][:, 4:] -= 1.0
+    changed = replace(clip, actions=actions, vectors=vectors)
+    contexts = []
+    for c in (clip, changed):
+        packed, valid = model.layout.pack(c), model.layout.token_valid(c.valid)
+        action = model.layout.normalise_vector("action", c.actions)
+        contexts.append(model.encoder(packed[:, :-1], valid[:, :-1], action, c.action_valid))
+    assert torch.equal(contexts[0][:, :3], contexts[1][:, :3])
+    assert not torch.allclose(contexts[0][:, 3], contexts[1][:, 3])

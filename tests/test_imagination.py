@@ -1,0 +1,182 @@
+"""Rollouts: batching, interleaving, causality, the start token, policies, errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from scd_wm import testing
+from scd_wm.clip import Clip
+from scd_wm.imagination import (
+    Frames,
+    begin,
+    imagine,
+    rollout,
+    rollout_policy,
+    stack,
+    start_frame,
+    step,
+)
+from scd_wm.model.scd import SCDWorldModel
+
+TOLERANCE = {"atol": 1e-9, "rtol": 0.0}
+
+
+@pytest.fixture(params=["prefix", "token_concat"])
+def model(request: pytest.FixtureRequest) -> SCDWorldModel:
+    return testing.model(context_mode=request.param).double()
+
+
+def _history(model: SCDWorldModel, batch: int = 3, num_frames: int = 2) -> Clip:
+    return testing.double(testing.clip(model.spec, batch, num_frames))
+
+
+def _actions(batch: int = 3, horizon: int = 10) -> Tensor:
+    random = torch.Generator().manual_seed(5)
+    return torch.randn(batch, horizon, 2, generator=random, dtype=torch.float64)
+
+
+def _assert_equal(a: Frames, b: Frames) -> None:
+    for group in ("images", "vectors", "outcome"):
+        for name, value in getattr(a, group).items():
+            other = getattr(b, group)[name]
+            torch.testing.assert_close(value.double(), other.double(), **TOLERANCE)
+
+
+def test_a_cached_rollout_equals_one_that_reads_its_whole_history_again(model: SCDWorldModel) -> None:
+    """Out to three windows: uncached means one banded pass over all frames so far."""
+    horizon = 3 * model.config.window
+    history, actions = _history(model), _actions(horizon=horizon)
+    state = begin(model, history)
+    packed = model.layout.pack(history)
+    taken = torch.cat([history.actions, actions], dim=1)
+    for t in range(horizon):
+        normal = model.layout.normalise_vector("action", taken[:, : packed.shape[1]])
+        valid = torch.ones(3, packed.shape[1], model.layout.num_tokens, dtype=torch.bool)
+        with torch.inference_mode():
+            context = model.encoder(packed, valid, normal, torch.ones(normal.shape[:2]).bool())[:, -1]
+            cached = state.clone()
+            step(model, state, actions[:, t], num_steps=2)
+            expected = model.encoder.step(
+                packed[:, -1], valid[:, -1], normal[:, -1], valid[:, -1, 0], cached.cache
+            )
+        torch.testing.assert_close(expected, context, **TOLERANCE)
+        packed = torch.cat([packed, state.last[:, None]], dim=1)
+
+
+def test_rows_do_not_depend_on_the_batch_they_are_in(model: SCDWorldModel) -> None:
+    history, actions, seeds = _history(model), _actions(), torch.tensor([3, 1, 4])
+    whole = rollout(model, history, actions, seeds=seeds)
+    for row in range(3):
+        pick = slice(row, row + 1)
+        single = rollout(model, history.map(lambda x, p=pick: x[p]), actions[pick], seeds=seeds[pick])
+        part = Frames(
+            *({k: v[pick] for k, v in g.items()} for g in (whole.images, whole.vectors, whole.outcome))
+        )
+        _assert_equal(single, part)
+
+
+def test_many_calls_equal_one_call(model: SCDWorldModel) -> None:
+    history, actions = _history(model), _actions()
+    state = begin(model, history)
+    pieces = [*imagine(model, state, actions[:, :4]), *imagine(model, state, actions[:, 4:])]
+    _assert_equal(stack(pieces), rollout(model, history, actions))
+
+
+def test_interleaved_rollouts_do_not_disturb_each_other(model: SCDWorldModel) -> None:
+    histories = [_history(model, num_frames=n) for n in (2, 4)]
+    alone = [rollout(model, h, _actions(), seeds=torch.arange(3) + i) for i, h in enumerate(histories)]
+    states = [begin(model, h, torch.arange(3) + i) for i, h in enumerate(histories)]
+    together: list[list[Frames]] = [[], []]
+    for t in range(10):
+        for i, state in enumerate(states):
+            together[i].append(step(model, state, _actions()[:, t]))
+    for frames, expected in zip(together, alone, strict=True):
+        _assert_equal(stack(frames), expected)
+
+
+def test_a_clone_goes_its_own_way(model: SCDWorldModel) -> None:
+    state = begin(model, _history(model))
+    copy = state.clone()
+    for t in range(4):
+        step(model, copy, -_actions()[:, t])
+    expected = rollout(model, _history(model), _actions())
+    _assert_equal(stack(list(imagine(model, state, _actions()))), expected)
+
+
+def test_a_changed_future_action_never_changes_an_earlier_frame(model: SCDWorldModel) -> None:
+    actions = _actions()
+    changed = actions.clone()
+    changed[:, 6] += 1
+    before, after = (rollout(model, _history(model), a) for a in (actions, changed))
+    proprio = [f.vectors["proprio"] for f in (before, after)]
+    assert torch.equal(proprio[0][:, :6], proprio[1][:, :6])
+    assert not torch.allclose(proprio[0][:, 6], proprio[1][:, 6])
+
+
+def test_seeds_decide_the_noise(model: SCDWorldModel) -> None:
+    same = _history(model).map(lambda x: x[:1].expand(3, *x.shape[1:]))
+    actions = _actions()[:1].expand(3, -1, -1)
+    x = rollout(model, same, actions, seeds=torch.tensor([7, 7, 8])).vectors["proprio"]
+    torch.testing.assert_close(x[0], x[1], **TOLERANCE)
+    assert not torch.allclose(x[0], x[2])
+
+
+def test_memory_of_a_rollout_does_not_grow(model: SCDWorldModel) -> None:
+    state = begin(model, _history(model))
+    size = state.cache.keys.numel()
+    for t in range(10):
+        step(model, state, _actions()[:, t])
+    assert state.cache.keys.numel() == size
+
+
+def test_a_rollout_begins_from_no_history_and_ignores_the_action_before_the_first_frame(
+    model: SCDWorldModel,
+) -> None:
+    start = testing.double(start_frame(model.spec, 3))
+    actions = _actions()
+    changed = actions.clone()
+    changed[:, 0] += 5
+    first, second = (rollout(model, start, a) for a in (actions, changed))
+    _assert_equal(first, second)
+    assert first.images["top"].shape == (3, 10, 16, 24, 3)
+
+
+def test_outcomes_come_in_their_units(model: SCDWorldModel) -> None:
+    outcome = rollout(model, _history(model), _actions()).outcome
+    for name in ("terminated", "success"):
+        assert ((outcome[name] > 0) & (outcome[name] < 1)).all()
+    assert outcome["reward"].shape == (3, 10)
+
+
+def test_a_policy_sees_imagined_observations_only(model: SCDWorldModel) -> None:
+    history = _history(model)
+    seen: list[Tensor] = []
+
+    def policy(observation: dict[str, Tensor]) -> Tensor:
+        seen.append(observation["proprio"])
+        return 0.1 * observation["proprio"][:, :2]
+
+    frames, actions = rollout_policy(model, history, policy, horizon=5)
+    _assert_equal(frames, rollout(model, history, actions))
+    torch.testing.assert_close(seen[0], history.vectors["proprio"][:, -1])
+    torch.testing.assert_close(seen[3], frames.vectors["proprio"][:, 2])
+
+
+def test_wrong_inputs_are_refused(model: SCDWorldModel) -> None:
+    history = _history(model)
+    with pytest.raises(ValueError, match=r"actions must be \(3, 2\), got \(3, 5\)"):
+        rollout(model, history, torch.zeros(3, 4, 5))
+    with pytest.raises(ValueError, match="T >= 1"):
+        rollout(model, history, torch.zeros(3, 0, 2))
+    with pytest.raises(ValueError, match=r"history has no 'proprio'; it has \['top'\]"):
+        rollout(model, replace(history, vectors={}), _actions())
+    with pytest.raises(ValueError, match=r"seeds must be \(3,\), one a row, got \(2,\)"):
+        begin(model, history, torch.arange(2))
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        rollout(model, history, _actions(), num_steps=0)
+    with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
+        rollout_policy(model, history, lambda o: o["proprio"], 0)
