@@ -30,6 +30,7 @@ class MetricInfo:
     unit: str  # "" for a number without unit
     better: Literal["higher", "lower"]
     kind: Literal["position", "image", "vector", "outcome"]
+    bounds: tuple[float, float] | None = None  # of its axis in a plot; None fits the values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,8 @@ def _position_infos(
     infos = {}
     for thing in colours:
         error = MetricInfo(f"{thing}{view}: position error", "px", "lower", "position")
-        share = MetricInfo(f"{thing}{view}: share of frames found", "", "higher", "position")
+        label = f"{thing}{view}: share of frames found"
+        share = MetricInfo(label, "", "higher", "position", bounds=(0, 1.04))
         infos[f"position_px/{camera}/{thing}"] = error
         infos[f"found/{camera}/{thing}"] = share
     return infos

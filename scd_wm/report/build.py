@@ -41,12 +41,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A number in the table of all numbers."""
+
+    text: str
+    interval: str = ""
+    verdict: str = ""  # "better", "worse" or "open", of a difference
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of the table of all numbers."""
 
     label: str
     kind: str  # "model" or "difference"
-    cells: tuple[tuple[str, str], ...]  # text and what it says: "", "better", "worse" or "open"
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Section:
     anchor: str
     facts: list[Fact]
     curves: list[Curve]
+    models: list[str]  # whose curves there are
     rows: list[Row]
     training: str | None
     groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
@@ -137,6 +147,7 @@ def _section(run: RunReport, anchor: str) -> Section:
         anchor=anchor,
         facts=headline(evaluation),
         curves=[Curve(m.info.label, plots.error_curve(m, evaluation.horizons)) for m in shown],
+        models=list(dict.fromkeys(name for m in shown for name in m.models)),
         rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
         training=plots.training_curve(run.log),
         groups=_groups(run.config),
@@ -157,18 +168,22 @@ def _rows(metric: MetricResult, evaluation: Evaluation) -> list[Row]:
         Row(
             metric.info.label + unit,
             "model",
-            tuple((number(float(means[h - 1])), "") for h in evaluation.horizons),
+            tuple(Cell(number(float(means[h - 1]))) for h in evaluation.horizons),
         )
     ]
-    for null, interval in metric.differences.items():
-        cells = []
-        for h in evaluation.horizons:
-            values = [float(x[h - 1]) for x in (interval.mean, interval.low, interval.high)]
-            mean, low, high = (_signed(v) for v in values)
-            text = f"{mean} [{low}, {high}]" if interval.count[h - 1] else "-"
-            cells.append((text, metric.verdict(null, h) if interval.count[h - 1] else ""))
-        rows.append(Row(f"minus {MODEL_LABELS[null]}", "difference", tuple(cells)))
+    for null in metric.differences:
+        cells = tuple(_difference(metric, null, h) for h in evaluation.horizons)
+        rows.append(Row(f"minus {MODEL_LABELS[null]}", "difference", cells))
     return rows
+
+
+def _difference(metric: MetricResult, null: str, horizon: int) -> Cell:
+    interval = metric.differences[null]
+    if not interval.count[horizon - 1]:
+        return Cell("-")
+    every = (interval.mean, interval.low, interval.high)
+    mean, low, high = (_signed(float(values[horizon - 1])) for values in every)
+    return Cell(mean, f"{low} to {high}", metric.verdict(null, horizon))
 
 
 def _signed(value: float) -> str:

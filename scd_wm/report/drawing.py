@@ -64,7 +64,7 @@ def compose(panels: Sequence[Panel], columns: int, given: int, width: int) -> Im
 
 
 def film_strip(
-    rows: Sequence[tuple[str, Images]], labels: Sequence[str], width: int = 112
+    rows: Sequence[tuple[str, Images]], labels: Sequence[str], width: int = 176
 ) -> Images:
     """Lay frames out as a table: a row a sequence, a column a time.
 

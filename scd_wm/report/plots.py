@@ -61,7 +61,7 @@ STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
 }
 PIXELS_PER_POINT = 1.35  # at which 9 points are as large as the page's small text
-MAX_VALUES = 8  # of a vector drawn in one plot; those that vary most
+MAX_VALUES = 12  # of a vector drawn in one plot; those that vary most
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
         axes.set_title(metric.info.label + unit)
         axes.set_xlabel(f"frames imagined ({arrow})")
         _ticks(axes, horizons)
+        if metric.info.bounds:
+            axes.set_ylim(*metric.info.bounds)
         return to_svg(figure)
 
 
@@ -132,10 +134,10 @@ def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
     """
     order = np.argsort(-real.std(axis=0), kind="stable")[:MAX_VALUES]
     shown = np.sort(order)
-    columns = min(4, len(shown))
+    columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, every = _figure(rows, columns, 1.9 * columns + 0.3, 1.55 * rows + 0.2)
+        figure, every = _figure(rows, columns, 1.75 * columns + 0.3, 1.55 * rows + 0.2)
         times = np.arange(len(real)) - given + 1
         for axes, value in zip(every, shown, strict=False):
             axes.plot(times, real[:, value], color=INK, linewidth=2.0)
