@@ -106,7 +106,7 @@ def train_run(
     choice = DataChoice(
         cameras=cameras, vectors=vectors, image_size=image_size, frame_skip=frame_skip
     )
-    accelerator = make_accelerator(chosen.train)
+    accelerator = make_accelerator()
     with accelerator.main_process_first():  # the first to open video decodes it for all
         dataset = open_data(data, choice, chosen, initial)
         part, rest = split_data(dataset, held_out)

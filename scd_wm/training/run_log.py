@@ -1,7 +1,7 @@
 """What a run reports while it trains: log.jsonl, TensorBoard, a progress bar.
 
 log.jsonl has a line of numbers for every `log_every` steps: the step, the means since the line
-before of loss, its parts and the norm of the gradient, and rates; at evaluated steps also the losses
+before of loss, its parts and the norm of the gradient, and rates; at evaluated steps also losses
 on held-out clips.
 """
 

@@ -49,12 +49,14 @@ class Batches(Protocol):
         """Yield the batches from a step on."""
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Return accelerate's view of the devices and processes at hand."""
-    precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
+def make_accelerator() -> Accelerator:
+    """Return accelerate's view of the devices and processes at hand.
+
+    Precision is not accelerate's here: it allows a process only one, for good.
+    """
     # A batch may leave parameters without a gradient, such as those for frames that are missing.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
+    return Accelerator(mixed_precision="no", kwargs_handlers=[unused])
 
 
 def train(
@@ -105,7 +107,8 @@ def train(
             if reporter.is_due(state.step):
                 line = _mean_over_ranks(reporter.means(state), accelerator)
             if held_out_clips and state.step % config.eval_every == 0:
-                line |= held_out_losses(model, state.ema, held_out_clips)
+                with _matmul_precision(config, accelerator):
+                    line |= held_out_losses(model, state.ema, held_out_clips)
             if line:
                 reporter.write(state.step, line)
             if is_main and _checkpoint_is_due(state, config, saved_s):
@@ -166,7 +169,8 @@ def _optimise(
     """Take one step of the optimiser and return loss, its parts and the gradient's norm."""
     set_learning_rates(state.optimizer, config.lr_scale(state.step))
     device = accelerator.device
-    loss, parts = network(clip.to(device), seeds.to(device))
+    with _matmul_precision(config, accelerator):
+        loss, parts = network(clip.to(device), seeds.to(device))
     accelerator.backward(loss)
     grad_norm = accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
     values = _to_floats({"loss": loss, **parts, "grad_norm": grad_norm})
@@ -174,6 +178,12 @@ def _optimise(
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     return values
+
+
+def _matmul_precision(config: TrainConfig, accelerator: Accelerator) -> torch.autocast:
+    """Return a context in which matrix products have the precision of the configuration."""
+    is_low = config.precision == "bfloat16"
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_low)
 
 
 def _to_floats(values: dict[str, Tensor]) -> dict[str, float]:
