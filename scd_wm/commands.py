@@ -270,4 +270,21 @@ def run_evaluate(args: argparse.Namespace) -> None:
     show_table(f"evaluated {args.run}", [(name, summary[name]) for name in shown])
 
 
-COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate)
+def add_demo(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `demo`."""
+    what = "Collect data, train, fine-tune the shipped model, evaluate, and write one report."
+    parser = _command(commands, "demo", what, run_demo)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("outputs/demo"), help="folder to write"
+    )
+    return parser
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Run `demo`."""
+    from scd_wm.demo import demo
+
+    show_table(f"demo in {args.out}", plain_rows(demo(args.out)))
+
+
+COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate, add_demo)

@@ -22,7 +22,7 @@ from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("collect", "inspect", "train", "imagine", "evaluate")
+NAMES = ("collect", "inspect", "train", "imagine", "evaluate", "demo")
 
 
 def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
