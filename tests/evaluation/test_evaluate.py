@@ -56,6 +56,18 @@ def test_copy_last_equals_a_computation_by_hand() -> None:
     assert result.mean("psnr/top", 4, COPY_LAST) == pytest.approx(np.mean(squares))
 
 
+def test_the_moving_region_is_what_changed_since_the_last_frame_given() -> None:
+    source, result = MovingDisc((20,) * 6), run(perfect)
+    values = []
+    for episode, start in result.clips:
+        position = source.positions[int(episode[-1])]
+        last, future = draw(position[start + 1])[None], draw(position[start + 1 + 4])[None, None]
+        mask = metrics.moving_region(future, last)
+        values.append(metrics.psnr(last[:, None], future, mask).item())
+    assert np.isfinite(values).all()
+    assert result.mean("moving_psnr/top", 4, COPY_LAST) == pytest.approx(np.mean(values))
+
+
 def test_shuffled_actions_are_those_of_the_giver() -> None:
     plan = plan_evaluation(MovingDisc((20,) * 6), CONFIG)
     source, seen = MovingDisc((20,) * 6), []
