@@ -12,7 +12,7 @@ from scd_wm.envs import registration
 if TYPE_CHECKING:
     from scd_wm.clip import Clip
     from scd_wm.datasets.dataset import open_dataset
-    from scd_wm.imagination import rollout
+    from scd_wm.imagination import rollout, start_frame
     from scd_wm.spec import Spec
     from scd_wm.training.checkpoint import from_pretrained, load_world_model, save_pretrained
 
@@ -26,6 +26,7 @@ __all__ = [
     "open_dataset",
     "rollout",
     "save_pretrained",
+    "start_frame",
 ]
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "open_dataset": "scd_wm.datasets.dataset",
     "rollout": "scd_wm.imagination",
     "save_pretrained": "scd_wm.training.checkpoint",
+    "start_frame": "scd_wm.imagination",
 }  # public name: the module that defines it
 
 registration.register()

@@ -277,6 +277,9 @@ def add_demo(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("outputs/demo"), help="folder to write"
     )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", default=1.25, help="training of each world model"
+    )
     return parser
 
 
@@ -284,7 +287,7 @@ def run_demo(args: argparse.Namespace) -> None:
     """Run `demo`."""
     from scd_wm.demo import demo
 
-    show_table(f"demo in {args.out}", plain_rows(demo(args.out)))
+    show_table(f"demo in {args.out}", plain_rows(demo(args.out, minutes=args.minutes)))
 
 
 COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate, add_demo)
