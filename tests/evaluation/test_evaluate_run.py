@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from scd_wm.clip import Clip
 from scd_wm.evaluate_run import evaluate_run, report_on
 from scd_wm.evaluation.evaluate import EvaluationConfig
-from scd_wm.imagination import rollout
+from scd_wm.imagination import Frames, rollout
 from scd_wm.imagine_run import ImagineConfig, imagine_run
 from scd_wm.report.video import decode_mp4
 from scd_wm.training.checkpoint import load_world_model
@@ -94,6 +95,20 @@ def test_imagination_writes_what_the_model_imagines(
         load_world_model(small_run), clip.frames(0, 3), clip.actions[:, 2:], seeds=seeds[3:]
     )
     np.testing.assert_allclose(kept["imagined/pos"][1, 1], frames.vectors["pos"][0], atol=1e-5)
+
+
+def test_imagination_is_under_the_actions_that_followed_the_history(
+    small_run: Path, robot_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def echo(history: Clip, actions: torch.Tensor, seeds: torch.Tensor) -> Frames:
+        images = history.images["top"][:, -1:].expand(-1, actions.shape[1], -1, -1, -1)
+        return Frames({"top": images}, {"pos": actions}, {})
+
+    monkeypatch.setattr("scd_wm.imagine_run.as_imagine", lambda model, num_steps: echo)
+    imagine_run(small_run, robot_file, tmp_path / "out", config=IMAGINE)
+    with np.load(tmp_path / "out" / "imagined.npz") as file:
+        for future in range(2):
+            np.testing.assert_array_equal(file["imagined/pos"][:, future], file["actions"][:, 2:])
 
 
 def test_settings_out_of_range_are_refused() -> None:
