@@ -28,7 +28,7 @@ from scd_wm.training.config import FREE_ON_RESUME, TrainConfig
 from scd_wm.training.provenance import versions
 from scd_wm.training.recipes import recipe
 from scd_wm.training.run_data import describe_data, differences, split_data
-from scd_wm.training.run_log import read_log
+from scd_wm.training.run_log import check_tensorboard, read_log
 from scd_wm.training.run_setup import DataChoice, Init, build, configure, make_spec, open_data
 from scd_wm.training.state import TrainState
 from scd_wm.training.trainer import is_over, make_accelerator, train
@@ -96,13 +96,15 @@ def train_run(
         FileExistsError: If `out` has checkpoints and `resume` is False, or is something else.
         FileNotFoundError: If `data` or `init` is not there, or `out` with `resume`.
         KeyError: If there is no such preset, camera or vector.
+        ModuleNotFoundError: If TensorBoard is asked for and not installed.
         ValueError: If an override is wrong, the data damaged or of another layout than `init`, a
             resumed run has other settings than before, or loss or gradient is not finite.
     """
     out, stored = Path(out), None if dry_run else _check_out(Path(out), resume)
-    start = recipe(preset)
+    if tensorboard:
+        check_tensorboard()
     initial = Init.load(init)
-    chosen = configure(start, initial, overrides, steps, minutes, seed)
+    chosen = configure(recipe(preset), initial, overrides, steps, minutes, seed)
     choice = DataChoice(
         cameras=cameras, vectors=vectors, image_size=image_size, frame_skip=frame_skip
     )

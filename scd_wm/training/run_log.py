@@ -7,6 +7,7 @@ on held-out clips.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping
@@ -44,9 +45,6 @@ class Reporter:
         state: At the start; log lines of later steps, from before a kill, are dropped.
         is_main: Whether this process writes; the others only join in taking means.
         tensorboard: Also write TensorBoard events, to the folder `tensorboard`.
-
-    Raises:
-        ModuleNotFoundError: If TensorBoard is asked for and not installed.
     """
 
     def __init__(
@@ -149,11 +147,15 @@ def _drop_later_lines(path: Path, step: int) -> None:
     files.write_text(path, "".join(kept))
 
 
-def _open_tensorboard(run: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+def check_tensorboard() -> None:
+    """Raise ModuleNotFoundError, which says how to install it, if there is no TensorBoard."""
+    if importlib.util.find_spec("tensorboard") is None:
         raise ModuleNotFoundError(
             "TensorBoard is not installed: pip install 'scd-wm[tensorboard]'", name="tensorboard"
-        ) from None
+        )
+
+
+def _open_tensorboard(run: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

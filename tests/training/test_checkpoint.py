@@ -1,6 +1,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -126,8 +127,9 @@ def test_an_exported_model_comes_back_with_its_spec_and_config(tmp_path: Path) -
 def test_float16_halves_the_file_and_loads_as_float32(tmp_path: Path) -> None:
     model = testing.model()
     sizes = {}
-    for dtype in ("float32", "float16"):
-        folder = save_pretrained(model, tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
+    kinds: tuple[Literal["float32", "float16"], ...] = ("float32", "float16")
+    for dtype in kinds:
+        folder = save_pretrained(model, tmp_path / dtype, dtype=dtype)
         sizes[dtype] = (folder / "model.safetensors").stat().st_size
     assert sizes["float16"] < 0.6 * sizes["float32"]
     for name, tensor in from_pretrained(tmp_path / "float16").state_dict().items():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from scd_wm import testing
 from scd_wm.clip import Clip
@@ -14,6 +15,8 @@ from scd_wm.training.noise_seeds import row_seeds
 from scd_wm.training.run_log import read_log
 from scd_wm.training.state import TrainState
 from scd_wm.training.trainer import NonFiniteLossError, held_out_losses, make_accelerator, train
+
+from .conftest import Train
 
 
 class SameClip:
@@ -76,6 +79,24 @@ def test_a_line_of_the_log_is_the_mean_since_the_line_before(tmp_path: Path) -> 
     assert by_three[2]["loss"] == each[6]["loss"]
 
 
+def test_averages_follow_the_weights_after_every_step(tmp_path: Path) -> None:
+    config = TrainConfig(steps=4, ema_decay=0.2, checkpoint_every=1, keep_checkpoints=4)
+    run_small(tmp_path, config, SameClip(testing.state_spec()))
+    weights, averages = (
+        [load_file(path / name)["encoder.action.null"] for path in checkpoints(tmp_path)]
+        for name in ("model.safetensors", "ema.safetensors")
+    )
+    for step, decay in ((1, 2 / 11), (2, 0.2), (3, 0.2)):
+        expected = decay * averages[step - 1] + (1 - decay) * weights[step]
+        torch.testing.assert_close(averages[step], expected, rtol=1e-5, atol=0)
+
+
+def test_every_step_draws_noise_of_its_own(tmp_path: Path) -> None:
+    config = TrainConfig(steps=4, encoder_lr=1e-12, decoder_lr=1e-12, log_every=1)
+    run_small(tmp_path, config, SameClip(testing.state_spec()))
+    assert len({line["loss"] for line in read_log(tmp_path)}) == 4
+
+
 def test_held_out_losses_are_those_of_the_averaged_weights(tmp_path: Path) -> None:
     config = TrainConfig(steps=4, batch_size=2, eval_every=2, eval_batches=2, log_every=100)
     held_out = SameClip(testing.state_spec())
@@ -117,7 +138,9 @@ def test_bfloat16_trains_with_float32_weights(tmp_path: Path) -> None:
     assert {p.dtype for p in state.model.parameters()} == {torch.float32}
 
 
-def test_weights_loaded_from_a_run_are_the_averaged_ones(train_small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_weights_loaded_from_a_run_are_the_averaged_ones(
+    train_small: Train, tmp_path: Path
+) -> None:
     train_small(tmp_path / "run", overrides=("ema_decay=0.9",))
     from_run = load_world_model(tmp_path / "run").state_dict()
     exported = load_world_model(tmp_path / "run" / "model").state_dict()
