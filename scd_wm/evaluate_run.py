@@ -25,7 +25,7 @@ from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
 from scd_wm.report.media import MediaConfig, make_media
 from scd_wm.training import files
-from scd_wm.training.checkpoint import CONFIG, load_world_model
+from scd_wm.training.checkpoint import CONFIG, check_folder, load_world_model
 from scd_wm.training.run_data import open_run_data
 from scd_wm.training.run_log import LOG, read_log
 
@@ -86,7 +86,7 @@ def evaluate_run(
         "report": str(out / "report.html"),
         "num_clips": report.evaluation.num_clips,
         "num_episodes": report.evaluation.num_episodes,
-        **_headline(report.evaluation),
+        **headline_values(report.evaluation),
         "duration_s": time.perf_counter() - started,
         "evaluation": report.evaluation.to_json(),
     }
@@ -136,10 +136,11 @@ def report_on(
         imagine, held_out, model.spec, config, tracked_colours=colours, progress=progress
     )
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
-    stored = files.read_json(Path(run) / CONFIG)
-    log = read_log(run) if (Path(run) / LOG).is_file() else []
+    run = check_folder(run)
+    stored = files.read_json(run / CONFIG)
+    log = read_log(run) if (run / LOG).is_file() else []
     return RunReport(
-        name=name or Path(run).resolve().name,
+        name=name or run.resolve().name,
         description=description or _describe(stored, held_out),
         evaluation=result,
         media=make_media(imagine, held_out, model.spec, shown, colours),
@@ -186,7 +187,7 @@ def describe_data(held_out: RobotDataset, stored: Mapping[str, Any]) -> dict[str
     }
 
 
-def _headline(evaluation: Evaluation) -> dict[str, Any]:
+def headline_values(evaluation: Evaluation) -> dict[str, Any]:
     """Return the numbers that matter as plain values."""
     horizon = headline_horizon(evaluation)
     values: dict[str, Any] = {"horizon": horizon}

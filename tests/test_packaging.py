@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "policies": INNER | {"imagination", "envs"},  # a scripted policy knows its environment
     "envs": INNER | {"imagination"},
     "evaluation": INNER | {"model", "imagination"},
-    "training": INNER | {"model", "datasets", "evaluation"},
+    "training": INNER | {"assets", "model", "datasets", "evaluation"},
     "report": INNER | {"model", "imagination", "evaluation"},
+    "assets": set(),
     "testing": INNER | {"model"},
     "assets": set(),
     "memory_setup": set(),

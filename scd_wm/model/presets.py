@@ -8,17 +8,17 @@ from scd_wm.model.config import SCDConfig
 
 
 def state() -> SCDConfig:
-    """A world of vectors only: trains in a minute on a laptop; about 1.8 M parameters."""
+    """A world of vectors only: trains in a minute on a laptop; about 1 M parameters."""
     return SCDConfig(
         open_gates=True,
-        dim=128,
-        num_heads=4,
+        dim=96,
+        num_heads=3,
         encoder_layers=3,
         decoder_layers=2,
         window=4,
         rope_theta=100.0,
         full_noise_fraction=0.5,
-        self_rollouts=2,
+        self_rollouts=1,
     )
 
 

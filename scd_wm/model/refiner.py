@@ -1,7 +1,7 @@
 """A convolutional head that draws pixels from the last frame and what the tokens say has changed.
 
-A token of a large patch is cheap but cannot carry every pixel. Most of the next image is the last one, a
-little shifted; shifting is what small convolutions do well. The tokens say where and how.
+A token of a large patch is cheap but cannot carry every pixel. Most of the next image is the last
+one, a little shifted; shifting is what small convolutions do well. The tokens say where and how.
 
 Axes: F frames, N tokens of a frame, M values of a packed frame, D width, C channels.
 """
@@ -18,6 +18,10 @@ from scd_wm.model.layout import FrameLayout, Segment
 
 class PixelRefiner(nn.Module):
     """Adds detail to the prediction for one camera; works at half resolution, starts at zero.
+
+    Beside a plain difference it covers: new = last + cover (paint - last). Where cover is 1 nothing
+    of the last frame shines through, so that an object that moved on leaves no trace to add up in a
+    rollout.
 
     Args:
         layout: Of the frames.
@@ -44,8 +48,11 @@ class PixelRefiner(nn.Module):
         self.mix = nn.Conv2d(2 * num_channels, num_channels, 3, padding=1)
         self.refine = nn.Conv2d(num_channels, num_channels, 3, padding=1)
         self.out = nn.Conv2d(num_channels, 4 * camera.channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.paint = nn.Conv2d(num_channels, 4 * camera.channels, 3, padding=1)
+        self.cover = nn.Conv2d(num_channels, 4, 3, padding=1)
+        self.delta_std = camera.delta_std
+        for parameter in (*self.out.parameters(), *self.cover.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor, last: Tensor, noisy: Tensor) -> Tensor:
         """Return what to add to the camera's packed prediction, (F, values of the camera).
@@ -66,10 +73,21 @@ class PixelRefiner(nn.Module):
         x = torch.cat([self.from_images(images), place], dim=1)
         x = F.silu(self.mix(F.silu(x.contiguous(memory_format=torch.channels_last))))
         x = x + F.silu(self.refine(x))
+        paint, cover = self._packed(self.paint(x)), self._packed(self.cover(x))
+        before = last[:, self.segment.values].unflatten(1, paint.shape[1:])
+        # In units of the change between frames, as all of a residual prediction.
+        covered = cover * (paint - before) / self.delta_std
+        return (self._packed(self.out(x)) + covered).flatten(1)
+
+    def _packed(self, x: Tensor) -> Tensor:
+        """Return a map at half resolution, (F, 4 channels, H/2, W/2), as (F, pixels, channels)."""
         return rearrange(
-            self.out(x),
-            "f (i j c) (h p) (w q) -> f (h w p i q j c)",
-            i=2, j=2, h=self.rows, w=self.columns,
+            x,
+            "f (i j c) (h p) (w q) -> f (h w p i q j) c",
+            i=2,
+            j=2,
+            h=self.rows,
+            w=self.columns,
         )
 
     def _image(self, packed: Tensor) -> Tensor:
@@ -77,6 +95,9 @@ class PixelRefiner(nn.Module):
         image = rearrange(
             packed[:, self.segment.values],
             "f (h w p q c) -> f c (h p) (w q)",
-            h=self.rows, w=self.columns, p=self.patch, q=self.patch,
+            h=self.rows,
+            w=self.columns,
+            p=self.patch,
+            q=self.patch,
         )
         return image.contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scd_wm.assets import SHIPPED
 from scd_wm.model.config import SCDConfig
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import Spec
@@ -80,7 +81,11 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> S
 
 
 def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
-    """Load a run's newest averaged weights, or an exported model.
+    """Load a run's newest averaged weights, an exported model, or one that ships with the package.
+
+    Args:
+        path: A folder, or the name of a shipped model such as "push_t_tiny".
+        device: Where the model is put.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`, or the run has no weights yet.
@@ -100,7 +105,7 @@ def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> SC
 
 
 def check_folder(path: str | Path) -> Path:
-    """Return `path` if it is a run folder or an exported model.
+    """Return the run folder or exported model at `path`, or the shipped model of that name.
 
     Raises:
         FileNotFoundError: If there is nothing there.
@@ -108,7 +113,11 @@ def check_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no run or model folder {path}")
+        if str(path) in SHIPPED:
+            return SHIPPED[str(path)]
+        raise FileNotFoundError(
+            f"no run or model folder {path}; models that ship with the package: {list(SHIPPED)}"
+        )
     if not path.is_dir():
         raise ValueError(f"{path} is a file, not a run or model folder")
     if not (path / CONFIG).is_file():

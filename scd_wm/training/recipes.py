@@ -25,13 +25,23 @@ class Recipe:
 
 def state() -> Recipe:
     """A world of vectors only: minutes on a laptop."""
-    train = TrainConfig(steps=2_000, batch_size=64, num_frames=12, encoder_lr=1e-3, decoder_lr=1e-3)
+    train = TrainConfig(
+        steps=2_000,
+        batch_size=16,
+        num_frames=8,
+        encoder_lr=2e-3,
+        decoder_lr=2e-3,
+        warmup_steps=50,
+        ema_decay=0.998,
+    )
     return Recipe(presets.state(), train, uses_images=False)
 
 
 def tiny() -> Recipe:
     """64 px images: an hour on a laptop."""
-    train = TrainConfig(steps=10_000, batch_size=8, num_frames=10, encoder_lr=1e-3, decoder_lr=1e-3)
+    train = TrainConfig(
+        steps=10_000, batch_size=8, num_frames=8, encoder_lr=2e-3, decoder_lr=2e-3
+    )
     return Recipe(presets.tiny(), train, image_size=64)
 
 
