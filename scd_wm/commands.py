@@ -278,7 +278,11 @@ def add_demo(commands: Commands) -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", default=Path("outputs/demo"), help="folder to write"
     )
     parser.add_argument(
-        "--minutes", type=float, metavar="M", default=1.25, help="training of each world model"
+        "--minutes",
+        type=float,
+        metavar="M",
+        default=1.2,
+        help="training of each world model of images",
     )
     return parser
 

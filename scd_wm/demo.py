@@ -18,6 +18,7 @@ from typing import Any
 from scd_wm.assets import SHIPPED
 from scd_wm.collect import collect
 from scd_wm.evaluate_run import SUMMARY, check_out, headline_values, report_on
+from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.report.build import write_media, write_report
 from scd_wm.report.items import RunReport
 from scd_wm.training import files
@@ -77,7 +78,12 @@ def worlds(minutes: float) -> tuple[World, ...]:
 
 
 def demo(
-    out: str | Path, *, minutes: float = 1.2, episodes: int = 60, state_episodes: int = 240
+    out: str | Path,
+    *,
+    minutes: float = 1.2,
+    episodes: int = 60,
+    state_episodes: int = 240,
+    num_clips: int = 64,
 ) -> dict[str, Any]:
     """Record PushT, train three world models, evaluate them and write one report.
 
@@ -88,6 +94,7 @@ def demo(
         minutes: Training time of each world model of images; that of states has twice as much.
         episodes: Recorded with images; a quarter is held out.
         state_episodes: Recorded without images; a quarter is held out.
+        num_clips: Imagined for the numbers.
 
     Returns:
         What summary.json holds.
@@ -109,7 +116,13 @@ def demo(
         run, data = out / "runs" / world.name, out / "data" / f"{world.data}.hdf5"
         _train(world, data, run)
         print(f"\nevaluating {world.title}", flush=True)
-        reports[world.name] = report_on(run, data, name=world.title, description=world.description)
+        reports[world.name] = report_on(
+            run,
+            data,
+            name=world.title,
+            description=world.description,
+            config=EvaluationConfig(num_clips=num_clips),
+        )
     return _write(out, reports, started)
 
 
