@@ -9,7 +9,7 @@ episode has none. A clip of T frames therefore has T - 1 actions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor
 class Clip:
     """Consecutive frames and the actions between them; batched clips have an axis B in front.
 
-    Where `valid` is False the value is arbitrary (readers write zeros) and must not be used. A frame
-    whose entries are all invalid and which comes first is the *start frame*: there is no history yet.
+    Where `valid` is False the value is arbitrary (readers write zeros) and must not be used. A
+    frame whose entries are all invalid and which comes first is the *start frame*: there is no
+    history yet.
     """
 
     images: Mapping[str, Tensor]  # camera: (T, H, W, C) uint8 0 to 255, or float latents
@@ -38,7 +39,7 @@ class Clip:
         """Frames T."""
         return self.action_valid.shape[-1] + 1
 
-    def map(self, function) -> Clip:  # type: ignore[no-untyped-def]
+    def map(self, function: Callable[[Tensor], Tensor]) -> Clip:
         """Return a clip whose tensors are `function(tensor)`."""
         return Clip(
             images={k: function(v) for k, v in self.images.items()},
@@ -56,8 +57,11 @@ class Clip:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def frames(self, start: int, stop: int) -> Clip:
-        """Return frames `start` to `stop - 1` of a *batched* clip, with the actions between them."""
-        per_frame = lambda values: {k: v[:, start:stop] for k, v in values.items()}  # noqa: E731
+        """Return frames `start` to `stop - 1` of a *batched* clip, and the actions between them."""
+
+        def per_frame(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[:, start:stop] for name, value in values.items()}
+
         return Clip(
             images=per_frame(self.images),
             vectors=per_frame(self.vectors),
@@ -71,14 +75,16 @@ class Clip:
 
 def collate(clips: Sequence[Clip]) -> Clip:
     """Stack clips of equal length into a batch: every tensor gets an axis B in front."""
-    first = clips[0]
-    stack = lambda group: {k: torch.stack([getattr(c, group)[k] for c in clips]) for k in getattr(first, group)}  # noqa: E501, E731
+
+    def stack(groups: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([group[name] for group in groups]) for name in groups[0]}
+
     return Clip(
-        images=stack("images"),
-        vectors=stack("vectors"),
-        outcome=stack("outcome"),
+        images=stack([c.images for c in clips]),
+        vectors=stack([c.vectors for c in clips]),
+        outcome=stack([c.outcome for c in clips]),
         actions=torch.stack([c.actions for c in clips]),
-        valid=stack("valid"),
+        valid=stack([c.valid for c in clips]),
         action_valid=torch.stack([c.action_valid for c in clips]),
         episodes=tuple(c.episode for c in clips),
     )

@@ -9,7 +9,7 @@ M values of a packed frame, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Frames:
 
     images: Mapping[str, Tensor]  # camera: (B, T, H, W, C) uint8, or float latents
     vectors: Mapping[str, Tensor]  # name: (B, T, D)
-    outcome: Mapping[str, Tensor]  # (B, T): reward in its units; terminated, success as probabilities
+    outcome: Mapping[str, Tensor]  # (B, T): reward in its units, the others as probabilities
 
     @property
     def observation(self) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ class Frames:
 
 
 Policy = Callable[[dict[str, Tensor]], Tensor]
-"""Maps an observation, each entry with axis B in front, to actions in the units of the data, (B, A)."""
+"""Maps an observation, its entries with axis B in front, to actions in their units, (B, A)."""
 
 
 @dataclass
@@ -57,20 +57,17 @@ class RolloutState:
 
 def start_frame(spec: Spec, batch: int) -> Clip:
     """Return a history of no frames: the learned start token, for `batch` rollouts."""
-    missing = {k: torch.zeros(batch, 1, dtype=torch.bool) for k in spec.observation_names}
-    missing |= {k: torch.zeros(batch, 1, dtype=torch.bool) for k in spec.outcomes}
+    dtypes = {"pixels": torch.uint8, "latent": torch.float32}
+    names = (*spec.observation_names, *spec.outcomes)
     return Clip(
         images={
-            k: torch.zeros(
-                batch, 1, c.height, c.width, c.channels,
-                dtype=torch.uint8 if c.kind == "pixels" else torch.float32,
-            )
+            k: torch.zeros(batch, 1, c.height, c.width, c.channels, dtype=dtypes[c.kind])
             for k, c in spec.cameras.items()
         },
         vectors={k: torch.zeros(batch, 1, v.dim) for k, v in spec.vectors.items()},
         outcome={k: torch.zeros(batch, 1) for k in spec.outcomes},
         actions=torch.zeros(batch, 0, spec.action.dim),
-        valid=missing,
+        valid={k: torch.zeros(batch, 1, dtype=torch.bool) for k in names},
         action_valid=torch.zeros(batch, 0, dtype=torch.bool),
     )
 
@@ -82,8 +79,8 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
     Args:
         model: The world model.
         history: Batched clip of F >= 1 frames with the F - 1 actions between them.
-        seeds: One int64 a row, (B,), for the noise; rows with the same seed, history and actions imagine
-            the same. None counts 0, 1, 2, ...
+        seeds: One int64 a row, (B,), for the noise; rows with the same seed, history and actions
+            imagine the same. None counts 0, 1, 2, ...
 
     Raises:
         ValueError: If `history` lacks what the model reads, or sizes do not fit.
@@ -103,8 +100,7 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
     elif seeds.shape != (batch,):
         raise ValueError(f"seeds must be ({batch},), one a row, got {tuple(seeds.shape)}")
     keys = noise.derive(seeds.to(packed.device), 0)
-    state = RolloutState(cache, packed[:, -1], valid[:, -1], keys, torch.zeros_like(keys))
-    return state
+    return RolloutState(cache, packed[:, -1], valid[:, -1], keys, torch.zeros_like(keys))
 
 
 @torch.inference_mode()
@@ -119,8 +115,8 @@ def step(
     Args:
         model: The world model.
         state: From `begin`; changed in place.
-        actions: In the units of the data, (B, A). A row at the start frame ignores its action: none leads
-            to the first frame of an episode.
+        actions: In the units of the data, (B, A). A row at the start frame ignores its action: none
+            leads to the first frame of an episode.
         num_steps: Sampler steps; None takes the model's own.
 
     Returns:
@@ -176,7 +172,8 @@ def rollout(
     Args:
         model: The world model.
         history: Batched clip of F >= 1 frames.
-        actions: In the units of the data, (B, T, A); `actions[:, 0]` follows the last history frame.
+        actions: In the units of the data, (B, T, A); `actions[:, 0]` follows the last frame of
+            `history`.
         seeds: As in `begin`.
         num_steps: As in `step`.
 
@@ -231,17 +228,22 @@ def rollout_policy(
 
 def stack(frames: Sequence[Frames]) -> Frames:
     """Join single steps along a new axis T."""
-    join = lambda group: {  # noqa: E731
-        k: torch.stack([getattr(f, group)[k] for f in frames], dim=1) for k in getattr(frames[0], group)
-    }
-    return replace(frames[0], images=join("images"), vectors=join("vectors"), outcome=join("outcome"))
+
+    def join(groups: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([group[name] for group in groups], 1) for name in groups[0]}
+
+    return Frames(
+        join([f.images for f in frames]),
+        join([f.vectors for f in frames]),
+        join([f.outcome for f in frames]),
+    )
 
 
 def _check_history(spec: Spec, history: Clip) -> None:
     """Raise if a batched `history` does not hold what `spec` names, at its sizes."""
     shapes = {k: tuple(v.shape[2:]) for k, v in {**history.images, **history.vectors}.items()}
-    wanted = {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
-    wanted |= {k: (v.dim,) for k, v in spec.vectors.items()}
+    wanted: dict[str, tuple[int, ...]] = {k: (v.dim,) for k, v in spec.vectors.items()}
+    wanted |= {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
     for name, shape in wanted.items():
         if name not in shapes:
             raise ValueError(f"history has no {name!r}; it has {sorted(shapes)}")

@@ -1,7 +1,7 @@
 """What a frame of a world holds: cameras, vectors, outcome; the action; and how each is normalised.
 
-A spec is made from data (`scd_wm.datasets.dataset.RobotDataset.spec`), travels inside every checkpoint
-as JSON, and is all that the model knows about the robot.
+A spec is made from data (`scd_wm.datasets.dataset.RobotDataset.spec`), travels inside every
+checkpoint as JSON, and is all that the model knows about the robot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CameraSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSpec:
-    """A vector of `dim` numbers with its mean and standard deviation in the data, all in its units."""
+    """A vector of `dim` numbers; its mean and deviations in the data are in its own units."""
 
     dim: int
     mean: tuple[float, ...]  # (dim,)
@@ -128,6 +128,8 @@ class Spec:
 
     def layout(self) -> dict[str, str]:
         """Return each entry of a frame and the action with its size, as readable text."""
-        cameras = {f"camera {n!r}": f"{c.height}x{c.width}x{c.channels}" for n, c in self.cameras.items()}
+        cameras = {
+            f"camera {n!r}": f"{c.height}x{c.width}x{c.channels}" for n, c in self.cameras.items()
+        }
         vectors = {f"vector {n!r}": f"{v.dim} values" for n, v in self.vectors.items()}
         return cameras | vectors | {"action": f"{self.action.dim} values"}

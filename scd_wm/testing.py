@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scd_wm.clip import Clip
 from scd_wm.model.config import SCDConfig
@@ -16,7 +16,9 @@ from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 def image_spec() -> Spec:
     """A camera, a vector, an action of two values and every outcome."""
-    proprio = VectorSpec(dim=3, mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0), delta_std=(0.1, 0.2, 0.3))
+    proprio = VectorSpec(
+        dim=3, mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0), delta_std=(0.1, 0.2, 0.3)
+    )
     return Spec(
         cameras={"top": CameraSpec(height=16, width=24, delta_std=0.2)},
         vectors={"proprio": proprio},
@@ -42,28 +44,26 @@ def config(**changes: Any) -> SCDConfig:
 
 def clip(spec: Spec, batch: int, num_frames: int, seed: int = 0) -> Clip:
     """Return random clips that fit `spec`, all valid."""
-    random = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(*shape, generator=random)  # noqa: E731
-    images = {
-        name: torch.randint(
-            0, 256, (batch, num_frames, c.height, c.width, c.channels),
-            generator=random, dtype=torch.uint8,
-        )
-        if c.kind == "pixels"
-        else normal(batch, num_frames, c.height, c.width, c.channels)
-        for name, c in spec.cameras.items()
-    }
-    vectors = {name: normal(batch, num_frames, v.dim) for name, v in spec.vectors.items()}
-    outcome = {n: (normal(batch, num_frames) > 0).float() for n in spec.outcomes}
-    valid = {
-        k: torch.ones(batch, num_frames, dtype=torch.bool) for k in [*images, *vectors, *outcome]
-    }
+    random, frames = torch.Generator().manual_seed(seed), (batch, num_frames)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    def image(c: CameraSpec) -> Tensor:
+        shape = (*frames, c.height, c.width, c.channels)
+        if c.kind == "latent":
+            return normal(*shape)
+        return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+
+    images = {name: image(c) for name, c in spec.cameras.items()}
+    vectors = {name: normal(*frames, v.dim) for name, v in spec.vectors.items()}
+    outcome = {name: (normal(*frames) > 0).float() for name in spec.outcomes}
     return Clip(
         images=images,
         vectors=vectors,
         outcome=outcome,
         actions=normal(batch, num_frames - 1, spec.action.dim),
-        valid=valid,
+        valid={k: torch.ones(frames, dtype=torch.bool) for k in [*images, *vectors, *outcome]},
         action_valid=torch.ones(batch, num_frames - 1, dtype=torch.bool),
         episodes=tuple(f"episode {i}" for i in range(batch)),
     )

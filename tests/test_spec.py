@@ -20,7 +20,10 @@ def test_specs_that_differ_are_told_apart_by_name_and_size() -> None:
     spec = testing.image_spec()
     spec.check_same_layout(replace(spec, outcomes=()), "data set x")
     larger = replace(spec, cameras={"top": CameraSpec(height=32, width=24)})
-    with pytest.raises(ValueError, match="data set x does not fit the model: camera 'top' is 32x24x3, the model has 16x24x3"):
+    with pytest.raises(
+        ValueError,
+        match="data set x does not fit the model: camera 'top' is 32x24x3, the model has 16x24x3",
+    ):
         spec.check_same_layout(larger, "data set x")
     with pytest.raises(ValueError, match="vector 'proprio' is absent, the model has 3 values"):
         spec.check_same_layout(replace(spec, vectors={}), "data set x")

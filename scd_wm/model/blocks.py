@@ -71,7 +71,8 @@ class Block(nn.Module):
         dim: Width D.
         num_heads: Heads H.
         mlp_ratio: Hidden width of the MLP over D.
-        open_gates: Let attention and MLP through from the start; otherwise the block starts as the identity.
+        open_gates: Let attention and MLP through from the start; otherwise the block starts as the
+            identity.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int, open_gates: bool) -> None:
@@ -109,7 +110,8 @@ class Block(nn.Module):
 class FinalNorm(nn.Module):
     """LayerNorm without affine, then scale and shift by the condition.
 
-    `norm` and `scale_shift` are apart because interface noise goes between them (unit variance there).
+    `norm` and `scale_shift` are apart because interface noise goes between them, where the
+    variance is one.
     """
 
     def __init__(self, dim: int) -> None:
@@ -140,13 +142,14 @@ class NoiseLevelEmbedding(nn.Module):
         exponent = torch.arange(num_features // 2, dtype=torch.float64) / (num_features // 2)
         frequencies = 1000.0 * torch.exp(-math.log(10_000.0) * exponent)
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(num_features, dim), nn.SiLU(), nn.Linear(dim, dim))
+        first = nn.Linear(num_features, dim)
+        self.mlp = nn.Sequential(first, nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, noise_level: Tensor) -> Tensor:
         """Return the embedding of each level."""
         angle = noise_level[..., None].double() * self.frequencies.double()
         features = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
 
 
 class ActionEmbedding(nn.Module):
@@ -181,8 +184,8 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> T
 def attend_banded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """A frame sees all of itself and of the `window - 1` frames before it; axes (B, T, N, H, K).
 
-    One call a frame on a slice of the keys: exact, with a backward on CPU, and cheaper than one call
-    with a dense (T N) x (T N) mask.
+    One call a frame on a slice of the keys: exact, with a backward on CPU, and cheaper than one
+    call with a dense (T N) x (T N) mask.
     """
     frames = []
     for t in range(q.shape[1]):

@@ -28,7 +28,12 @@ class RingCache:
 
     @classmethod
     def empty(
-        cls, num_layers: int, batch: int, window: int, num_tokens: int, heads: tuple[int, int],
+        cls,
+        num_layers: int,
+        batch: int,
+        window: int,
+        num_tokens: int,
+        heads: tuple[int, int],
         like: Tensor,
     ) -> RingCache:
         """Return a cache of no frames; `heads` is (H, K); dtype and device are those of `like`."""

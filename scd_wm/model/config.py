@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 from scd_wm.model.rope import axis_split
 
+_AT_LEAST_1 = (
+    *("dim", "num_heads", "encoder_layers", "decoder_layers", "patch_size", "window"),
+    *("mlp_ratio", "action_layers", "num_steps", "draws"),
+)
+_AT_LEAST_0 = (
+    *("refine_channels", "interface_noise", "self_rollouts"),
+    *("image_weight", "vector_weight", "outcome_weight"),
+)
+_CHOICES = {"context_mode": ("prefix", "token_concat"), "prediction": ("sample", "velocity")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SCDConfig:
@@ -31,7 +41,7 @@ class SCDConfig:
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
     draws: int = 1  # noise draws K per encoder pass in training
-    full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where few-step sampling starts
+    full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where sampling starts
     interface_noise: float = 0.05  # deviation of the noise on the normed context in training
     self_rollouts: int = 0  # training passes that replace history by the model's own predictions
     image_weight: float = 1.0  # of the mean image loss in the sum
@@ -39,23 +49,16 @@ class SCDConfig:
     outcome_weight: float = 0.1  # of the mean outcome loss
 
     def __post_init__(self) -> None:
-        for name in ("dim", "num_heads", "encoder_layers", "decoder_layers", "patch_size", "window"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("mlp_ratio", "action_layers", "num_steps", "draws"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _check(self.refine_channels >= 0, "refine_channels", self.refine_channels, "at least 0")
-        _check(self.self_rollouts >= 0, "self_rollouts", self.self_rollouts, "at least 0")
-        _check(self.dim % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.dim}")
+        for name in _AT_LEAST_1:
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in _AT_LEAST_0:
+            self._check(name, getattr(self, name) >= 0, "at least 0")
+        self._check("num_heads", self.dim % self.num_heads == 0, f"a divisor of {self.dim}")
         axis_split(self.dim // self.num_heads)
-        modes = ("prefix", "token_concat")
-        _check(self.context_mode in modes, "context_mode", self.context_mode, f"one of {modes}")
-        kinds = ("sample", "velocity")
-        _check(self.prediction in kinds, "prediction", self.prediction, f"one of {kinds}")
-        fraction = self.full_noise_fraction
-        _check(0 <= fraction <= 1, "full_noise_fraction", fraction, "between 0 and 1")
-        _check(self.interface_noise >= 0, "interface_noise", self.interface_noise, "at least 0")
+        for name, choices in _CHOICES.items():
+            self._check(name, getattr(self, name) in choices, f"one of {choices}")
+        self._check("full_noise_fraction", 0 <= self.full_noise_fraction <= 1, "between 0 and 1")
 
-
-def _check(is_ok: bool, name: str, value: object, allowed: str) -> None:
-    if not is_ok:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    def _check(self, name: str, is_ok: bool, allowed: str) -> None:
+        if not is_ok:
+            raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")

@@ -1,10 +1,12 @@
 """The diffusion decoder: renders one frame from its context; sees no other frame.
 
-Axes: B frames (batch, time and noise draws flattened), N tokens in a frame, D width, K width of a head.
+Axes: B frames (batch, time and noise draws flattened), N tokens in a frame, M values of a packed
+frame, D width, H heads, K width of a head.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -41,26 +43,29 @@ class PrefixReader(nn.Module):
 
     def forward(self, context: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values, (B, N, H, K) each, of a context (B, N, D)."""
-        k, v = rearrange(self.kv(self.norm(context)), "b n (s h k) -> s b n h k", s=2, h=self.num_heads)
+        k, v = rearrange(
+            self.kv(self.norm(context)), "b n (s h k) -> s b n h k", s=2, h=self.num_heads
+        )
         return rotate(self.key_norm(k), table), v
 
 
+@dataclass(frozen=True)
 class DecoderContext:
-    """What the sampler's steps reuse: the condition on the action and the context as each layer reads it."""
+    """What the sampler's steps reuse: the action's embedding and the context as layers read it."""
 
-    def __init__(
-        self, action: Tensor, last: Tensor, tokens: Tensor, prefix: list[tuple[Tensor, Tensor]]
-    ) -> None:
-        self.action = action  # (B, D)
-        self.last = last  # (B, M) the frame before, packed
-        self.tokens = tokens  # (B, N, D): joined to the noisy tokens (token_concat) or added (prefix)
-        self.prefix = prefix  # per layer; empty in token_concat
+    action: Tensor  # (B, D)
+    last: Tensor  # (B, M) the frame before, packed
+    tokens: Tensor  # (B, N, D): joined to the noisy tokens (token_concat) or added (prefix)
+    prefix: list[tuple[Tensor, Tensor]]  # keys and values per layer; empty in token_concat
 
     def repeat(self, num_draws: int) -> DecoderContext:
         """Return the context for `num_draws` noise draws of every frame, draw-major."""
         if num_draws == 1:
             return self
-        tile = lambda x: x.repeat(num_draws, *[1] * (x.ndim - 1))  # noqa: E731
+
+        def tile(x: Tensor) -> Tensor:
+            return x.repeat(num_draws, *[1] * (x.ndim - 1))
+
         prefix = [(tile(k), tile(v)) for k, v in self.prefix]
         return DecoderContext(tile(self.action), tile(self.last), tile(self.tokens), prefix)
 
@@ -68,9 +73,9 @@ class DecoderContext:
 class DiffusionDecoder(nn.Module):
     """One evaluation maps (noisy frame, noise level, context) to a prediction and outcome logits.
 
-    Context modes: `token_concat` (the paper's) runs [context; noisy] through every layer; `prefix` lets
-    the noisy tokens attend to keys and values of the context made once per frame, and adds the context,
-    through a zero-initialised projection, to the noisy token of the same place.
+    Context modes: `token_concat` (the paper's) runs [context; noisy] through every layer; `prefix`
+    lets the noisy tokens attend to keys and values of the context made once per frame, and adds a
+    projection of the context to the noisy token of the same place.
     """
 
     def __init__(self, layout: FrameLayout, config: SCDConfig) -> None:
@@ -135,13 +140,7 @@ class DiffusionDecoder(nn.Module):
             Raw prediction, (B, M), and outcome logits, (B, number of outcomes).
         """
         condition = F.silu(self.noise_level(noise_level) + context.action)
-        x = self.embed(noisy)
-        if self.join is None:
-            x = torch.cat([context.tokens, x], dim=1)
-        else:
-            x = x + context.tokens
-        x = torch.cat([x, self.query.expand(len(x), -1, -1)], dim=1)
-        x = self._run_blocks(x, condition, context)
+        x = self._run_blocks(self._join(self.embed(noisy), context), condition, context)
         x = self.final(x[:, -(self.num_tokens + len(self.query)) :], condition)
         prediction = self.head(x[:, : self.num_tokens])
         for refiner in self.refiners:
@@ -150,6 +149,13 @@ class DiffusionDecoder(nn.Module):
         if self.outcome is None:
             return prediction, prediction.new_zeros(len(x), 0)
         return prediction, self.outcome(x[:, -1])
+
+    def _join(self, noisy: Tensor, context: DecoderContext) -> Tensor:
+        """Return the sequence of the blocks: [context;] noisy tokens, (B, N, D); outcome query."""
+        query = self.query.expand(len(noisy), -1, -1)
+        if self.join is None:
+            return torch.cat([context.tokens, noisy, query], dim=1)
+        return torch.cat([noisy + context.tokens, query], dim=1)
 
     def _run_blocks(self, x: Tensor, condition: Tensor, context: DecoderContext) -> Tensor:
         table = self._rotation(x.dtype)
@@ -167,8 +173,6 @@ class DiffusionDecoder(nn.Module):
         return rotation(self.positions, c.dim // c.num_heads, c.rope_theta, dtype)
 
 
-def attend_prefix(
-    prefix: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor
-) -> Tensor:
+def attend_prefix(prefix: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend to the context's keys and values and to the own ones; all (B, N, H, K)."""
     return attend_all(q, torch.cat([prefix[0], k], dim=1), torch.cat([prefix[1], v], dim=1))

@@ -28,7 +28,8 @@ from scd_wm.model.tokenizer import FrameEmbedding
 class CausalEncoder(nn.Module):
     """c_t = Encoder(o_<=t, a_<=t): full attention inside a frame, the last W frames across.
 
-    Two ways to run it give the same result: `forward` on a whole clip, `step` frame by frame with a cache.
+    Two ways to run it give the same result: `forward` on a whole clip, `step` frame by frame with a
+    cache.
     """
 
     def __init__(self, layout: FrameLayout, config: SCDConfig) -> None:
@@ -55,7 +56,11 @@ class CausalEncoder(nn.Module):
         )
 
     def forward(
-        self, packed: Tensor, valid: Tensor, action: Tensor, action_valid: Tensor,
+        self,
+        packed: Tensor,
+        valid: Tensor,
+        action: Tensor,
+        action_valid: Tensor,
         interface_noise: Tensor | None = None,
     ) -> Tensor:
         """Encode every frame of a clip in one pass.

@@ -39,9 +39,9 @@ def sample_loss_weight(noise_level: Tensor, delta_std: Tensor) -> Tensor:
     """Weight of the squared error of f, the residual in units of its deviation.
 
     With residual deviation d the best possible error of f at level s is about
-    s^2 / (s^2 + d^2 (1 - s)^2): noise far below d tells the answer. The weight is its inverse, so that
-    no noise level dominates; it is 1 at s = 1, where few-step sampling works. The velocity loss would
-    have d^2 / s^2, which drowns s = 1 by 1 / d^2, a hundredfold for pixels.
+    s^2 / (s^2 + d^2 (1 - s)^2): noise far below d tells the answer. The weight is its inverse, so
+    that no noise level dominates; it is 1 at s = 1, where few-step sampling works. The velocity
+    loss would have d^2 / s^2, which drowns s = 1 by 1 / d^2, a hundredfold for pixels.
 
     Args:
         noise_level: (..., 1).
@@ -51,13 +51,11 @@ def sample_loss_weight(noise_level: Tensor, delta_std: Tensor) -> Tensor:
     return 1 + (delta_std * (1 - s) / s).square()
 
 
-def euler(
-    denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, num_steps: int
-) -> Tensor:
+def euler(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, num_steps: int) -> Tensor:
     """Integrate the probability flow from pure noise to data on s = linspace(1, 0, T + 1).
 
-    Written in x-prediction: x_s' = x_s + (s' - s) (x_s - x^) / s is the blend below, which at s' = 0
-    is exactly x^.
+    Written in x-prediction: x_s' = x_s + (s' - s) (x_s - x^) / s is the blend below, which at
+    s' = 0 is exactly x^.
 
     Args:
         denoise: Maps (x_s, s) to the predicted sample x^, (B, M); s is a scalar tensor.

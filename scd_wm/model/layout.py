@@ -1,8 +1,8 @@
 """How one frame becomes one flat vector and back: patches, vectors, normalisation, validity.
 
-Inside the model a frame is *packed*: all its normalised values in one vector of M numbers, the patches
-of each camera first (row by row), then each vector. Noise, sampler, residual and losses work on packed
-frames and need not know what a frame holds.
+Inside the model a frame is *packed*: all its normalised values in one vector of M numbers, the
+patches of each camera first (row by row), then each vector. Noise, sampler, residual and losses
+work on packed frames and need not know what a frame holds.
 
 Axes: B batch, T frames, N tokens of a frame, M values of a packed frame.
 """
@@ -172,7 +172,7 @@ class FrameLayout(nn.Module):
         }
 
     def positions(self) -> Tensor:
-        """Return row and column of every token in its camera's grid, (N, 2) float; vectors are at 0."""
+        """Return row and column of each token in its camera's grid, (N, 2); vectors are at 0."""
         parts = []
         for s in self.segments:
             if not s.is_image:

@@ -2,7 +2,8 @@
 
 Without the mean per modality the 12,288 pixel values of one image drown 3 values of proprio.
 
-Axes: B batch, T frames, K noise draws, F = K B (T - 1) predicted frames, M values of a packed frame.
+Axes: B batch, T frames, K noise draws, F = K B (T - 1) predicted frames, M values of a packed
+frame.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ def frame_losses(layout: FrameLayout, error: Tensor, valid: Tensor) -> dict[str,
     return {name: torch.stack(means).mean() for name, means in parts.items()}
 
 
-def outcome_losses(
-    spec: Spec, logits: Tensor, clip: Clip, num_draws: int
-) -> dict[str, Tensor]:
+def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, num_draws: int) -> dict[str, Tensor]:
     """Return the loss of each outcome: squared error of the normalised reward, else cross-entropy.
 
     Args:
@@ -52,9 +51,12 @@ def outcome_losses(
         clip: The batch, (B, T).
         num_draws: K.
     """
+
+    def tile(x: Tensor) -> Tensor:
+        return repeat(x[:, 1:], "b t -> (k b t)", k=num_draws)
+
     parts = {}
     for index, name in enumerate(spec.outcomes):
-        tile = lambda x: repeat(x[:, 1:], "b t -> (k b t)", k=num_draws)  # noqa: E731
         target, valid = tile(clip.outcome[name]).to(logits.dtype), tile(clip.valid[name])
         logit = logits[:, index]
         if name == "reward":

@@ -28,7 +28,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def derive(keys: Tensor, index: Tensor | int) -> Tensor:
-    """Return new keys from `keys`, (...) int64, and an index (a number or a tensor that broadcasts)."""
+    """Return new keys from `keys`, (...) int64, and an index that broadcasts with them."""
     index = torch.as_tensor(index, device=keys.device)
     return _mix(keys * _GOLDEN + (index + 1) * _MIX_2)
 
@@ -44,9 +44,9 @@ def uniform(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tens
 
 
 def normal(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return `size` standard normal numbers for each key, (..., size), by Box and Muller's formula."""
-    # In float64: float32 logarithms differ in the last bit between the vectorised part of a tensor and its
-    # tail, so that the same row would differ between batches.
+    """Return `size` standard normal numbers for each key, (..., size), by Box and Muller."""
+    # In float64: float32 logarithms differ in the last bit between the vectorised part of a tensor
+    # and its tail, so that the same row would differ between batches.
     half = (size + 1) // 2
     bits = _hash(keys, half)
     first = (_shift(bits, 40).to(torch.float64) + 0.5) * 2.0**-24

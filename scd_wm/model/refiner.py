@@ -74,7 +74,7 @@ class PixelRefiner(nn.Module):
         x = F.silu(self.mix(F.silu(x.contiguous(memory_format=torch.channels_last))))
         x = x + F.silu(self.refine(x))
         paint, cover = self._packed(self.paint(x)), self._packed(self.cover(x))
-        before = last[:, self.segment.values].unflatten(1, paint.shape[1:])
+        before = rearrange(last[:, self.segment.values], "f (n c) -> f n c", n=paint.shape[1])
         # In units of the change between frames, as all of a residual prediction.
         covered = cover * (paint - before) / self.delta_std
         return (self._packed(self.out(x)) + covered).flatten(1)

@@ -1,5 +1,6 @@
-"""Separable Causal Diffusion as a world model ("Causality in Video Diffusers is Separable from
-Denoising", Bai et al. 2026, arXiv:2602.10095).
+"""Separable Causal Diffusion as a world model.
+
+After "Causality in Video Diffusers is Separable from Denoising", Bai et al. 2026, arXiv:2602.10095:
 
     c_t   = Encoder(o_<=t, a_<=t)                once per frame
     o_t+1 ~ Decoder(x_s, s | c_t, a_t)           T steps, s from 1 to 0
@@ -34,6 +35,10 @@ class Base:
     def flatten(self) -> Base:
         """Join all leading axes into one."""
         return Base(self.value.flatten(0, -2), self.scale.flatten(0, -2))
+
+    def repeat(self, num_draws: int) -> Base:
+        """Return the base, (B, T, M), for `num_draws` noise draws of every frame, (K B T, M)."""
+        return Base(_repeat(self.value, num_draws), _repeat(self.scale, num_draws))
 
 
 @dataclass(frozen=True)
@@ -94,32 +99,36 @@ class SCDWorldModel(nn.Module):
         history = self._own_history(sequence, noise.derive(seeds, 0))
         context, base = self._encode(sequence, history, noise.derive(seeds, 1))
         num_draws = self.config.draws
-        frames = clip.num_frames - 1
-        level = flow.draw_noise_levels(
-            noise.derive(seeds, 2), num_draws * frames, self.config.full_noise_fraction
-        )
-        keys = noise.derive(noise.derive(seeds, 3)[:, None], torch.arange(level.shape[1]).to(seeds))
-        eps = noise.normal(keys, self.layout.num_values)
-        by_draw = lambda x: rearrange(x, "b (k t) ... -> (k b t) ...", k=num_draws)  # noqa: E731
-        level, eps = by_draw(level).to(history.dtype), by_draw(eps).to(history.dtype)
-        tile = lambda x: repeat(x, "b t ... -> (k b t) ...", k=num_draws)  # noqa: E731
-        target = tile(sequence.packed[:, 1:])
+        level, eps = self._draw_noise(seeds, history)
+        target = _repeat(sequence.packed[:, 1:], num_draws)
         noisy = flow.interpolate(target, eps, level)
         raw, logits = self._evaluate(noisy, level, context.repeat(num_draws))
-        base = Base(tile(base.value), tile(base.scale))
-        error = self._error(raw, target, eps, level, base)
-        valid = tile(self.layout.value_valid(sequence.valid[:, 1:]))
+        error = self._error(raw, target, eps, level, base.repeat(num_draws))
+        valid = _repeat(self.layout.value_valid(sequence.valid[:, 1:]), num_draws)
         parts = losses.frame_losses(self.layout, error, valid)
         parts |= losses.outcome_losses(self.spec, logits, clip, num_draws)
         return losses.total(parts, self.config), parts
+
+    def _draw_noise(self, seeds: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Return noise levels, (K B T,), and noise, (K B T, M), to follow `history`, (B, T, M)."""
+        num_draws = self.config.draws
+        size = num_draws * history.shape[1]
+        fraction = self.config.full_noise_fraction
+        level = flow.draw_noise_levels(noise.derive(seeds, 2), size, fraction)
+        keys = noise.derive(noise.derive(seeds, 3)[:, None], torch.arange(size).to(seeds))
+        eps = noise.normal(keys, self.layout.num_values)
+        by_draw = "b (k t) ... -> (k b t) ..."
+        level, eps = (rearrange(x, by_draw, k=num_draws) for x in (level, eps))
+        return level.to(history.dtype), eps.to(history.dtype)
 
     def _evaluate(
         self, noisy: Tensor, level: Tensor, context: DecoderContext
     ) -> tuple[Tensor, Tensor]:
         """Run the decoder once on noisy frames, (F, M), at levels (F,)."""
         if self.config.prediction == "sample":
-            # x_s tells of the sample in proportion to 1 - s: at s = 1 it is noise alone, which the network
-            # would have to learn to ignore. (A velocity is eps - x, so there the noise must be seen.)
+            # x_s tells of the sample in proportion to 1 - s: at s = 1 it is noise alone, which the
+            # network would have to learn to ignore. (A velocity is eps - x, so there the noise must
+            # be seen.)
             noisy = noisy * (1 - level[:, None])
         return self.decoder(noisy, level, context)
 
@@ -132,6 +141,7 @@ class SCDWorldModel(nn.Module):
         return weight * (raw - residual).square()
 
     def _sequence(self, clip: Clip) -> _Sequence:
+        """Return batched clips as the model computes with them."""
         action = self.layout.normalise_vector("action", clip.actions)
         return _Sequence(
             self.layout.pack(clip), self.layout.token_valid(clip.valid), action, clip.action_valid
@@ -172,11 +182,12 @@ class SCDWorldModel(nn.Module):
     def _own_history(self, sequence: _Sequence, keys: Tensor) -> Tensor:
         """Return history frames, (B, T - 1, M), some rows with the model's own predictions in it.
 
-        The model must live with its own frames in a rollout, so it trains on them: each row draws how
-        many of `self_rollouts` passes it takes part in (none included) and the frame from which on its
-        history is imagined. A pass predicts all frames at once from the history of the pass before
-        (Mihaylova and Martins 2019, arXiv:1906.07651), so after p passes frame t holds the error of
-        min(p, t) rollout steps, for p parallel passes and not T sequential ones.
+        The model must live with its own frames in a rollout, so it trains on them: each row draws
+        how many of `self_rollouts` passes it takes part in (none included) and the frame from which
+        on its history is imagined. A pass predicts all frames at once from the history of the pass
+        before (Mihaylova and Martins 2019, arXiv:1906.07651), so after p passes the frames from the
+        p-th imagined one on hold the error of p rollout steps, for p parallel passes and not T
+        sequential ones.
         """
         history = sequence.packed[:, :-1]
         num_passes, num_frames = self.config.self_rollouts, history.shape[1]
@@ -185,17 +196,16 @@ class SCDWorldModel(nn.Module):
         draws = noise.uniform(keys, 2)
         passes = (draws[:, 0] * (num_passes + 1)).long()
         first = 1 + (draws[:, 1] * (num_frames - 1)).long()  # (B,) first imagined frame, >= 1
+        time = torch.arange(1, num_frames, device=keys.device)
+        is_own = (time >= first[:, None])[..., None]  # (B, T - 2, 1)
+        is_own = is_own & self.layout.value_valid(sequence.valid[:, 1:-1])  # (B, T - 2, M)
+        history = history.clone()
         for index in range(num_passes):
             rows = (passes >= num_passes - index).nonzero()[:, 0]
             if len(rows) == 0:
                 continue
             predicted = self._predict_all(sequence.rows(rows), history[rows], keys[rows] + index)
-            time = torch.arange(1, num_frames, device=keys.device)
-            is_own = (time >= first[rows, None])[..., None]  # (R, T - 2, 1)
-            is_own = is_own & self.layout.value_valid(sequence.valid[rows, 1:-1])
-            mixed = torch.where(is_own, predicted[:, :-1], history[rows, 1:])
-            history = history.clone()
-            history[rows, 1:] = mixed
+            history[rows, 1:] = torch.where(is_own[rows], predicted[:, :-1], history[rows, 1:])
         return history
 
     @torch.no_grad()
@@ -233,3 +243,8 @@ class SCDWorldModel(nn.Module):
 
         sample = flow.euler(denoise, eps, num_steps)
         return self.layout.clamp(sample), logits
+
+
+def _repeat(x: Tensor, num_draws: int) -> Tensor:
+    """Return frames, (B, T, ...), once for every noise draw, (K B T, ...), draw-major."""
+    return repeat(x, "b t ... -> (k b t) ...", k=num_draws)

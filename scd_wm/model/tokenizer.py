@@ -15,7 +15,8 @@ from scd_wm.model.layout import FrameLayout
 class FrameEmbedding(nn.Module):
     """Turns packed frames into tokens, with a learned type and place for each token.
 
-    A token without data becomes a learned vector, so a frame of nothing but those is the start token.
+    A token without data becomes a learned vector, so a frame of nothing but those is the start
+    token.
     """
 
     def __init__(self, layout: FrameLayout, dim: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ def test_euler_converges_with_order_one_to_the_exact_end_of_the_flow() -> None:
     errors = [
         (flow.euler(_posterior_mean, eps, steps) - exact).abs().mean() for steps in (32, 64, 128)
     ]
-    for coarse, fine in zip(errors[:-1], errors[1:], strict=True):
+    for coarse, fine in pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.imagination import rollout
@@ -34,7 +35,7 @@ def test_an_untrained_residual_model_copies_the_last_frame() -> None:
         torch.testing.assert_close(frames.vectors["proprio"][:, t], clip.vectors["proprio"][:, -1])
 
 
-def test_the_loss_of_an_untrained_residual_model_is_the_squared_change_in_units_of_its_deviation() -> None:
+def test_an_untrained_residual_model_loses_the_squared_change_in_units_of_its_deviation() -> None:
     spec = replace(testing.state_spec(), outcomes=())
     model = SCDWorldModel(spec, testing.config(full_noise_fraction=1.0))
     clip = testing.clip(spec, 3, 4)
@@ -60,9 +61,13 @@ def test_every_kind_learns_one_clip_in_which_the_action_decides(changes: dict[st
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    imagine = lambda actions: rollout(model, clip.frames(0, 2), actions, num_steps=4).vectors["x"]  # noqa: E731
-    error = (imagine(clip.actions[:, 1:]) - x[:, 2:]).square().mean()
-    shuffled = (imagine(clip.actions[:, 1:].roll(1, 0)) - x[:, 2:]).square().mean()
+
+    def error_under(actions: Tensor) -> Tensor:
+        imagined = rollout(model, clip.frames(0, 2), actions, num_steps=4).vectors["x"]
+        return (imagined - x[:, 2:]).square().mean()
+
+    error = error_under(clip.actions[:, 1:])
+    shuffled = error_under(clip.actions[:, 1:].roll(1, 0))
     assert error < 0.15 * x[:, 2].var()
     assert error < 0.15 * shuffled
 
@@ -113,8 +118,9 @@ def _count(spec: Spec, config: SCDConfig) -> int:
 def test_the_paper_preset_has_the_parameters_of_scd_m() -> None:
     """Latents 8x8 of 32 channels, 4 discrete actions.
 
-    What differs from the released SCD-M: a learned place for each token and a learned token for what is
-    missing (ours starts from no history), an outcome query (none here, the spec has no outcome), biases.
+    What differs from the released SCD-M: a learned place for each token and a learned token for
+    what is missing (ours starts from no history), an outcome query (none here, the spec has no
+    outcome), biases.
     """
     camera = CameraSpec(height=8, width=8, channels=32, kind="latent")
     spec = Spec(cameras={"latent": camera}, action=VectorSpec.unit(4))
@@ -123,9 +129,18 @@ def test_the_paper_preset_has_the_parameters_of_scd_m() -> None:
     ours_only = 4 * 64 * 1024  # place and missing, in encoder and decoder
     assert abs((count - ours_only) / 233.6e6 - 1) < 0.01
     expected = {
-        "dim": 1024, "num_heads": 16, "encoder_layers": 8, "decoder_layers": 4, "mlp_ratio": 4,
-        "rope_theta": 10_000.0, "context_mode": "token_concat", "prediction": "velocity",
-        "interface_noise": 0.05, "draws": 2, "num_steps": 50, "full_noise_fraction": 0.0,
+        "dim": 1024,
+        "num_heads": 16,
+        "encoder_layers": 8,
+        "decoder_layers": 4,
+        "mlp_ratio": 4,
+        "rope_theta": 10_000.0,
+        "context_mode": "token_concat",
+        "prediction": "velocity",
+        "interface_noise": 0.05,
+        "draws": 2,
+        "num_steps": 50,
+        "full_noise_fraction": 0.0,
     }
     assert expected.items() <= asdict(paper()).items()
 
@@ -145,7 +160,10 @@ def test_state_and_tiny_presets_are_as_large_as_they_say() -> None:
     [
         ({"num_heads": 3}, "num_heads must be a divisor of 32, got 3"),
         ({"num_heads": 4}, "head width must be a multiple of 16, got 8"),
-        ({"context_mode": "add"}, r"context_mode must be one of \('prefix', 'token_concat'\), got 'add'"),
+        (
+            {"context_mode": "add"},
+            r"context_mode must be one of \('prefix', 'token_concat'\), got 'add'",
+        ),
         ({"prediction": "noise"}, "prediction must be one of"),
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"full_noise_fraction": 1.5}, "full_noise_fraction must be between 0 and 1, got 1.5"),
