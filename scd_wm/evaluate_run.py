@@ -31,6 +31,7 @@ from scd_wm.training.run_log import LOG, read_log
 
 FORMAT = "scd_wm evaluation"
 SUMMARY = "summary.json"
+STEPS_TO_DRAW = 4  # sampler steps for several futures from one start: in one step all are the mean
 
 
 def evaluate_run(
@@ -135,6 +136,8 @@ def report_on(
     result = evaluate(
         imagine, held_out, model.spec, config, tracked_colours=colours, progress=progress
     )
+    steps = model.config.num_steps if num_steps is None else num_steps
+    draw = as_imagine(model, max(steps, STEPS_TO_DRAW))
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
     run = check_folder(run)
     stored = files.read_json(run / CONFIG)
@@ -143,7 +146,7 @@ def report_on(
         name=name or run.resolve().name,
         description=description or _describe(stored, held_out),
         evaluation=result,
-        media=make_media(imagine, held_out, model.spec, shown, colours),
+        media=make_media(imagine, held_out, model.spec, shown, colours, draw),
         log=log,
         config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
         data=describe_data(held_out, stored),

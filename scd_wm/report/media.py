@@ -88,6 +88,7 @@ def make_media(
     spec: Spec,
     config: MediaConfig,
     tracked_colours: Mapping[str, TrackedColour] | None = None,
+    draw: Imagine | None = None,
 ) -> Media:
     """Imagine a few held-out clips and make videos, film strips and tracks of them.
 
@@ -100,11 +101,13 @@ def make_media(
         spec: What a frame of them holds.
         config: How much to show.
         tracked_colours: Objects to follow by colour.
+        draw: The same model with sampler steps enough for noise to matter, for several futures
+            from one start; None takes `imagine`.
 
     Raises:
         ValueError: If no episode is long enough.
     """
-    stage = _set_stage(imagine, source, spec, config)
+    stage = _set_stage(imagine, draw or imagine, source, spec, config)
     given = config.history
     drawings = [
         *tracks.located_paths(
@@ -130,7 +133,9 @@ def make_media(
     )
 
 
-def _set_stage(imagine: Imagine, source: ClipSource, spec: Spec, config: MediaConfig) -> Stage:
+def _set_stage(
+    imagine: Imagine, draw: Imagine, source: ClipSource, spec: Spec, config: MediaConfig
+) -> Stage:
     """Choose clips and imagine all that is to be shown."""
     horizons, _ = fitting_horizons(source, config.history, config.horizons)
     places = _lively_places(source, config.history, horizons[-1], config)
@@ -147,7 +152,7 @@ def _set_stage(imagine: Imagine, source: ClipSource, spec: Spec, config: MediaCo
         names=tuple(f"{source.episodes[p.episode].name}, frame {p.start}" for p in places),
         clip=clip,
         imagined=imagine(history, actions, seeds[0]),
-        futures=tuple(imagine(first, actions[:starts], s[:starts]) for s in seeds[1:]),
+        futures=tuple(draw(first, actions[:starts], s[:starts]) for s in seeds[1:]),
         others=tuple(
             (caption, imagine(first, other[:starts], seeds[0, :starts]))
             for caption, other in _other_actions(actions, places, config.seed)

@@ -39,9 +39,7 @@ def state() -> Recipe:
 
 def tiny() -> Recipe:
     """64 px images: an hour on a laptop."""
-    train = TrainConfig(
-        steps=10_000, batch_size=8, num_frames=8, encoder_lr=2e-3, decoder_lr=2e-3
-    )
+    train = TrainConfig(steps=10_000, batch_size=8, num_frames=8, encoder_lr=2e-3, decoder_lr=2e-3)
     return Recipe(presets.tiny(), train, image_size=64)
 
 
