@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ def test_the_demo_leaves_a_report_of_three_worlds_and_takes_up_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
-    size = {"minutes": 0.005, "episodes": 4, "state_episodes": 4, "num_clips": 2}
-    summary = demo(out, **size)
+    small = partial(demo, out, minutes=0.005, episodes=4, state_episodes=4, num_clips=2)
+    summary = small()
     assert json.loads((out / "summary.json").read_text())["report"] == summary["report"]
     page = (out / "report.html").read_text()
     for world in worlds(0.005):
@@ -27,7 +28,7 @@ def test_the_demo_leaves_a_report_of_three_worlds_and_takes_up_what_is_there(
         assert any((out / "media" / world.name).iterdir()) or world.preset == "state"
     made = {p: p.stat().st_mtime_ns for p in (out / "data").glob("*.hdf5")}
     capsys.readouterr()
-    demo(out, **size)
+    small()
     assert {p: p.stat().st_mtime_ns for p in (out / "data").glob("*.hdf5")} == made
     assert capsys.readouterr().out.count("is trained already") == 3
 

@@ -36,7 +36,6 @@ MAY_IMPORT = {
     "report": INNER | {"model", "imagination", "evaluation"},
     "assets": set(),
     "testing": INNER | {"model"},
-    "assets": set(),
     "memory_setup": set(),
     "torchvision_shim": set(),
 }
