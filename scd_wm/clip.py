@@ -23,6 +23,9 @@ class Clip:
     Where `valid` is False the value is arbitrary (readers write zeros) and must not be used. A
     frame whose entries are all invalid and which comes first is the *start frame*: there is no
     history yet.
+
+    Raises:
+        ValueError: If tensors do not agree on batch and frames, or an entry has no validity.
     """
 
     images: Mapping[str, Tensor]  # camera: (T, H, W, C) uint8 0 to 255, or float latents
@@ -33,6 +36,25 @@ class Clip:
     action_valid: Tensor  # (T - 1,) bool; False only after a start frame
     episode: str = ""  # which episode and frames these are, for messages; "" in a batch
     episodes: tuple[str, ...] = ()  # the same for every row of a batch
+
+    def __post_init__(self) -> None:
+        if self.actions.shape[:-1] != self.action_valid.shape:
+            raise ValueError(
+                f"actions are {tuple(self.actions.shape)}, so action_valid must be "
+                f"{tuple(self.actions.shape[:-1])}, got {tuple(self.action_valid.shape)}"
+            )
+        entries = {**self.images, **self.vectors, **self.outcome}
+        missing = sorted(entries.keys() - self.valid.keys())
+        if missing:
+            raise ValueError(f"valid lacks {missing}; it has {sorted(self.valid)}")
+        wanted = (*self.action_valid.shape[:-1], self.num_frames)
+        for name, values in [*entries.items(), *self.valid.items()]:
+            got = tuple(values.shape[: len(wanted)])
+            if got != wanted:
+                raise ValueError(
+                    f"{name!r} has leading axes {got}, but with {self.num_frames - 1} actions they "
+                    f"must be {wanted}: a clip of T frames has the T - 1 actions between them"
+                )
 
     @property
     def num_frames(self) -> int:
@@ -57,7 +79,15 @@ class Clip:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def frames(self, start: int, stop: int) -> Clip:
-        """Return frames `start` to `stop - 1` of a *batched* clip, and the actions between them."""
+        """Return frames `start` to `stop - 1` of a *batched* clip, and the actions between them.
+
+        Raises:
+            ValueError: If the clip is not batched or does not have these frames.
+        """
+        if self.action_valid.ndim != 2:
+            raise ValueError("frames are cut from batched clips only; collate the clip first")
+        if not 0 <= start < stop <= self.num_frames:
+            raise ValueError(f"no frames {start} to {stop - 1} in a clip of {self.num_frames}")
 
         def per_frame(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: value[:, start:stop] for name, value in values.items()}

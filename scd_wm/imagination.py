@@ -128,7 +128,8 @@ def step(
     batch, action_dim = len(state.last), model.spec.action.dim
     if actions.shape != (batch, action_dim):
         raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
-    has_action = state.valid.any(dim=1)
+    has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
+    has_action = state.valid.any(dim=1) | has_past  # False at the start frame only
     normal_action = model.layout.normalise_vector("action", actions.to(state.last))
     c = model.encoder.step(state.last, state.valid, normal_action, has_action, state.cache)
     keys = noise.derive(state.keys, state.num_imagined)
@@ -203,7 +204,7 @@ def rollout_policy(
     Args:
         model: The world model.
         history: Batched clip of F >= 1 frames; the policy first sees its last one.
-        policy: Called once per frame.
+        policy: Called once per frame, with what the model's spec names.
         horizon: Steps.
         seeds: As in `begin`.
         num_steps: As in `step`.
@@ -217,7 +218,9 @@ def rollout_policy(
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, got {horizon}")
     state = begin(model, history, seeds)
-    observation = {k: v[:, -1] for k, v in {**history.images, **history.vectors}.items()}
+    entries = {**history.images, **history.vectors}
+    names = model.spec.observation_names
+    observation = {k: entries[k][:, -1].to(state.last.device) for k in names}
     frames, actions = [], []
     for _ in range(horizon):
         actions.append(policy(observation))

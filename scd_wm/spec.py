@@ -63,7 +63,8 @@ class Spec:
     """Everything a world model must know of its data.
 
     Raises:
-        ValueError: If a frame would hold nothing, or an outcome has an unknown name.
+        ValueError: If a frame would hold nothing, an outcome has an unknown name, two entries share
+            a name, or `reward_std` is not above 0.
     """
 
     cameras: Mapping[str, CameraSpec] = field(default_factory=dict)
@@ -75,12 +76,20 @@ class Spec:
     fps: float | None = None  # frames a second after frame skip; None where the data does not say
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.outcomes) - set(OUTCOMES))
+        if unknown:
+            raise ValueError(f"unknown outcomes {unknown}; allowed are {OUTCOMES}")
         object.__setattr__(self, "outcomes", tuple(n for n in OUTCOMES if n in self.outcomes))
         if not self.cameras and not self.vectors:
             raise ValueError("a frame must hold at least one camera or vector, got none")
         shared = set(self.cameras) & set(self.vectors)
         if shared:
             raise ValueError(f"names used for a camera and a vector: {sorted(shared)}")
+        reserved = {"action", *self.outcomes} & {*self.cameras, *self.vectors}
+        if reserved:
+            raise ValueError(f"no camera or vector may be called {sorted(reserved)}; leave it out")
+        if not self.reward_std > 0:
+            raise ValueError(f"reward_std must be above 0, got {self.reward_std}")
 
     @property
     def observation_names(self) -> tuple[str, ...]:
@@ -96,7 +105,8 @@ class Spec:
         """Rebuild a spec from `to_json`.
 
         Raises:
-            TypeError: If a field is missing or unknown.
+            KeyError: If "cameras", "vectors" or "action" is missing.
+            TypeError: If a field of theirs is missing or a field is unknown.
         """
         rest = {k: v for k, v in data.items() if k not in ("cameras", "vectors", "action")}
         return cls(

@@ -57,7 +57,9 @@ def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, num_draws: int) -> di
 
     parts = {}
     for index, name in enumerate(spec.outcomes):
-        target, valid = tile(clip.outcome[name]).to(logits.dtype), tile(clip.valid[name])
+        valid = tile(clip.valid[name])
+        # A NaN that is not valid would reach the weights: its gradient is 0 times NaN.
+        target = tile(clip.outcome[name]).to(logits.dtype).masked_fill(~valid, 0.0)
         logit = logits[:, index]
         if name == "reward":
             error = (logit - (target - spec.reward_mean) / spec.reward_std).square()

@@ -40,7 +40,8 @@ def _hash(keys: Tensor, size: int) -> Tensor:
 
 def uniform(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return `size` numbers in (0, 1) for each key, (..., size)."""
-    return ((_shift(_hash(keys, size), 40).to(torch.float32) + 0.5) * 2.0**-24).to(dtype)
+    numbers = (_shift(_hash(keys, size), 40).to(torch.float32) + 0.5) * 2.0**-24
+    return numbers.clamp(max=1 - 2.0**-24).to(dtype)  # the largest of all rounds to 1
 
 
 def normal(keys: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:

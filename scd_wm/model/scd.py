@@ -101,13 +101,23 @@ class SCDWorldModel(nn.Module):
         num_draws = self.config.draws
         level, eps = self._draw_noise(seeds, history)
         target = _repeat(sequence.packed[:, 1:], num_draws)
-        noisy = flow.interpolate(target, eps, level)
+        noisy = flow.interpolate(_repeat(self._visible(sequence), num_draws), eps, level)
         raw, logits = self._evaluate(noisy, level, context.repeat(num_draws))
         error = self._error(raw, target, eps, level, base.repeat(num_draws))
         valid = _repeat(self.layout.value_valid(sequence.valid[:, 1:]), num_draws)
         parts = losses.frame_losses(self.layout, error, valid)
         parts |= losses.outcome_losses(self.spec, logits, clip, num_draws)
         return losses.total(parts, self.config), parts
+
+    def _visible(self, sequence: _Sequence) -> Tensor:
+        """Return the frames that the decoder sees through noise, (B, T - 1, M).
+
+        They are the frames to predict; what such a frame lacks is taken from the frame before.
+        Formats that store no last observation keep its outcome, often the only success of the
+        episode: noise on zeros would give that frame away, and no sampler would ever see the like.
+        """
+        seen = self.layout.value_valid(sequence.valid[:, 1:])
+        return torch.where(seen, sequence.packed[:, 1:], sequence.packed[:, :-1])
 
     def _draw_noise(self, seeds: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         """Return noise levels, (K B T,), and noise, (K B T, M), to follow `history`, (B, T, M)."""
@@ -143,6 +153,8 @@ class SCDWorldModel(nn.Module):
     def _sequence(self, clip: Clip) -> _Sequence:
         """Return batched clips as the model computes with them."""
         action = self.layout.normalise_vector("action", clip.actions)
+        # A NaN where there is no action would reach the weights: its gradient is 0 times NaN.
+        action = action.masked_fill(~clip.action_valid[..., None], 0.0)
         return _Sequence(
             self.layout.pack(clip), self.layout.token_valid(clip.valid), action, clip.action_valid
         )
