@@ -23,6 +23,7 @@ from scd_wm.imagination import (
     step,
 )
 from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 
@@ -152,6 +153,40 @@ def test_a_rollout_begins_from_no_history_and_ignores_the_action_before_the_firs
     assert first.images["top"].shape == (3, 10, 16, 24, 3)
 
 
+def test_only_a_row_at_the_start_frame_ignores_its_action(model: SCDWorldModel) -> None:
+    history = _history(model, num_frames=1)
+    valid = {name: v.clone() for name, v in history.valid.items()}
+    for v in valid.values():
+        v[0] = False  # row 0 has no history, the others have one frame
+    actions = _actions(horizon=1)
+    before, after = (
+        rollout(model, replace(history, valid=valid), a).vectors["proprio"]
+        for a in (actions, actions + 1)
+    )
+    assert torch.equal(before[0], after[0])
+    assert not torch.isclose(before[1:], after[1:]).any()
+
+
+def test_an_unseen_last_frame_is_no_start_frame(model: SCDWorldModel) -> None:
+    """Formats that store no last observation end in one; the action after it still counts."""
+    history = _history(model, num_frames=3)
+    for v in history.valid.values():
+        v[:, -1] = False
+    actions = _actions(horizon=1)
+    before, after = (rollout(model, history, a).vectors["proprio"] for a in (actions, actions + 1))
+    assert not torch.isclose(before, after).any()
+
+
+def test_a_rollout_of_latents_begins_from_no_history() -> None:
+    camera = CameraSpec(height=4, width=4, channels=5, kind="latent")
+    spec = Spec(cameras={"code": camera}, action=VectorSpec.unit(2))
+    model = testing.model(spec, patch_size=2)
+    frames = rollout(model, start_frame(spec, 2), torch.zeros(2, 3, 2))
+    assert frames.images["code"].shape == (2, 3, 4, 4, 5)
+    assert frames.images["code"].dtype == torch.float32
+    assert frames.outcome == {}
+
+
 def test_outcomes_come_in_their_units(model: SCDWorldModel) -> None:
     outcome = rollout(model, _history(model), _actions()).outcome
     for name in ("terminated", "success"):
@@ -171,6 +206,22 @@ def test_a_policy_sees_imagined_observations_only(model: SCDWorldModel) -> None:
     _assert_equal(frames, rollout(model, history, actions))
     torch.testing.assert_close(seen[0], history.vectors["proprio"][:, -1])
     torch.testing.assert_close(seen[3], frames.vectors["proprio"][:, 2])
+
+
+def test_a_policy_sees_the_same_names_at_every_step(model: SCDWorldModel) -> None:
+    history = _history(model)
+    more = {**history.vectors, "force": history.vectors["proprio"]}
+    history = replace(
+        history, vectors=more, valid={**history.valid, "force": history.valid["proprio"]}
+    )
+    names: list[list[str]] = []
+
+    def policy(observation: dict[str, Tensor]) -> Tensor:
+        names.append(list(observation))
+        return observation["proprio"][:, :2]
+
+    rollout_policy(model, history, policy, horizon=3)
+    assert names == [["top", "proprio"]] * 3
 
 
 def test_wrong_inputs_are_refused(model: SCDWorldModel) -> None:

@@ -25,7 +25,7 @@ def test_the_python_of_the_readme_runs(
     (code,) = _blocks("python")
     exec(compile(code, str(README), "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    promised = re.findall(r"# (\{.*\})$", code, re.MULTILINE)
+    promised = re.findall(r"# (torch\.Size\(.*\))$", code, re.MULTILINE)
     assert promised
     assert printed[: len(promised)] == promised
     lines = [line for line in code.splitlines() if line.strip()]

@@ -47,3 +47,17 @@ def test_bad_specs_are_refused() -> None:
             vectors={"a": VectorSpec.unit(1)},
             action=VectorSpec.unit(1),
         )
+    spec = testing.image_spec()
+    with pytest.raises(ValueError, match=r"unknown outcomes \['sucess'\]; allowed are"):
+        replace(spec, outcomes=("reward", "sucess"))
+    with pytest.raises(ValueError, match=r"no camera or vector may be called \['action'\]"):
+        replace(spec, vectors={"action": VectorSpec.unit(2)})
+    with pytest.raises(ValueError, match=r"no camera or vector may be called \['success'\]"):
+        replace(spec, vectors={"success": VectorSpec.unit(1)})
+    with pytest.raises(ValueError, match="reward_std must be above 0, got 0"):
+        replace(spec, reward_std=0.0)
+
+
+def test_outcomes_are_kept_in_one_order() -> None:
+    spec = replace(testing.image_spec(), outcomes=("success", "reward"))
+    assert spec.outcomes == ("reward", "success")

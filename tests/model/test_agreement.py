@@ -22,6 +22,9 @@ def test_cached_context_equals_one_banded_pass_out_to_three_windows(context_mode
     model = testing.model(context_mode=context_mode).double()
     num_frames = 3 * model.config.window + 1
     clip = testing.double(testing.clip(model.spec, 2, num_frames))
+    clip.action_valid[0, 0] = False
+    for seen in clip.valid.values():
+        seen[0, 0] = False  # row 0 begins at the start frame
     packed, valid = model.layout.pack(clip), model.layout.token_valid(clip.valid)
     action = model.layout.normalise_vector("action", clip.actions)
     whole = model.encoder(packed[:, :-1], valid[:, :-1], action, clip.action_valid)
@@ -33,9 +36,11 @@ def test_cached_context_equals_one_banded_pass_out_to_three_windows(context_mode
         torch.testing.assert_close(context, whole[:, t], **TOLERANCE)
 
 
-def test_rows_with_other_frame_counts_do_not_change_each_other() -> None:
+@pytest.mark.parametrize("reset_at", [1, 2, 5])
+def test_rows_with_other_frame_counts_do_not_change_each_other(reset_at: int) -> None:
+    """From a reset before or after the ring is full, on until both rows have wrapped around."""
     model = testing.model().double()
-    clip = testing.double(testing.clip(model.spec, 2, 8))
+    clip = testing.double(testing.clip(model.spec, 2, 14))
     packed, valid = model.layout.pack(clip), model.layout.token_valid(clip.valid)
     action = model.layout.normalise_vector("action", clip.actions)
 
@@ -43,12 +48,12 @@ def test_rows_with_other_frame_counts_do_not_change_each_other() -> None:
         return packed[:, t], valid[:, t], action[:, t], clip.action_valid[:, t]
 
     straight, reset = model.encoder.empty_cache(2), model.encoder.empty_cache(2)
-    for t in range(5):
+    for t in range(reset_at):
         model.encoder.step(*inputs(t), straight)
         model.encoder.step(*inputs(t), reset)
     reset.reset_rows([1])
     fresh = model.encoder.empty_cache(2)
-    for t in range(5, 7):
+    for t in range(reset_at, 13):
         expected_0 = model.encoder.step(*inputs(t), straight)[0]
         expected_1 = model.encoder.step(*inputs(t), fresh)[1]
         got = model.encoder.step(*inputs(t), reset)

@@ -81,6 +81,9 @@ def test_uniform_noise_fills_the_unit_interval_evenly() -> None:
     x = noise.uniform(torch.arange(100), 1000)
     assert (x > 0).all()
     assert (x < 1).all()
+    assert (
+        noise.uniform(torch.tensor(74078248), 1) < 1
+    )  # the 24 random bits of this key are all ones
     counts = torch.histc(x, 10, 0, 1)
     assert (counts / 10_000 - 1).abs().max() < 0.05
 

@@ -124,7 +124,7 @@ def test_a_resumed_run_may_be_longer_and_equals_one_that_was_from_the_start(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"overrides": ("encoder_lr=0.5",)}, r"train.encoder_lr was 0.001 and is 0.5"),
+        ({"overrides": ("encoder_lr=0.5",)}, r"train.encoder_lr was 0.002 and is 0.5"),
         ({"overrides": ("mlp_ratio=2",)}, r"model.mlp_ratio was 4 and is 2"),
         ({"seed": 4}, r"train.seed was 0 and is 4"),
         ({"held_out": 0.4}, r"data.num_train_episodes was 7 and is 5|spec\."),
