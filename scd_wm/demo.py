@@ -26,6 +26,7 @@ from scd_wm.training.checkpoint import checkpoints
 from scd_wm.training.run import train_run
 
 FORMAT = "scd_wm demo"
+SETTINGS = "demo.json"  # what the demo in a folder was asked for
 SEED = 100_000  # of the first recorded episode; the shipped model has seen those from 0 on
 
 
@@ -108,7 +109,8 @@ def demo(
         raise ValueError(f"minutes must be above 0, got {minutes}")
     if min(episodes, state_episodes) < 4:
         raise ValueError(f"a quarter is held out, so give 4 episodes or more, got {episodes}")
-    _claim(out)
+    sizes = {"episodes": episodes, "state_episodes": state_episodes, "num_clips": num_clips}
+    _claim(out, {"minutes": minutes, **sizes})
     _record("scd_wm/PushT-v0", episodes, out / "data" / "push_t.hdf5")
     _record("scd_wm/PushTState-v0", state_episodes, out / "data" / "push_t_state.hdf5")
     reports = {}
@@ -126,11 +128,17 @@ def demo(
     return _write(out, reports, started)
 
 
-def _claim(out: Path) -> None:
-    """Make `out`, or raise FileExistsError if it holds something other than a demo."""
-    if not (out / "data").is_dir():
+def _claim(out: Path, settings: Mapping[str, float]) -> None:
+    """Make `out`, or raise FileExistsError if it holds something other than this demo."""
+    if not (out / SETTINGS).is_file():
         check_out(out, FORMAT)
+    elif files.read_json(out / SETTINGS) != settings:
+        raise FileExistsError(
+            f"{out} holds a demo with other settings: {files.read_json(out / SETTINGS)}; choose "
+            "another folder or delete it"
+        )
     (out / "data").mkdir(parents=True, exist_ok=True)
+    files.write_json(out / SETTINGS, settings)
 
 
 def _record(env_id: str, episodes: int, path: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
-from scd_wm.evaluate_run import SUMMARY, check_out, default_device
+from scd_wm.evaluate_run import STEPS_TO_DRAW, SUMMARY, check_out, default_device
 from scd_wm.evaluation.clips import ClipPlace, choose_clips, fitting_horizons
 from scd_wm.evaluation.evaluate import clip_seeds, read_clips
 from scd_wm.evaluation.world_model import as_imagine
@@ -71,7 +71,8 @@ def imagine_run(
             used, of any other all.
         out: Folder to write, whole or not at all; one of earlier imaginations is replaced.
         config: What to imagine; None takes the defaults.
-        num_steps: Sampler steps for each frame; None takes the model's own.
+        num_steps: Sampler steps for each frame; None takes the model's own, or more where several
+            futures are to differ.
         device: Where the model runs; None is a CUDA device if there is one.
 
     Returns:
@@ -91,6 +92,8 @@ def imagine_run(
     length = config.history + config.horizon
     places = choose_clips(source, length, config.num_clips, config.seed)
     clip = read_clips(source, places, length)
+    if num_steps is None:  # in one step all futures would be their mean
+        num_steps = max(model.config.num_steps, STEPS_TO_DRAW if config.num_futures > 1 else 1)
     imagine = as_imagine(model, num_steps)
     seeds = clip_seeds(config.num_futures * len(places), config.seed).reshape(-1, len(places))
     history, actions = clip.frames(0, config.history), clip.actions[:, config.history - 1 :]
@@ -105,7 +108,7 @@ def imagine_run(
         "out": str(out),
         "num_clips": len(places),
         **{k: v for k, v in vars(config).items() if k != "num_clips"},
-        "num_steps": model.config.num_steps if num_steps is None else num_steps,
+        "num_steps": num_steps,
         "frames_per_s": num_frames / duration_s,
         "clips": _names(source, places),
     }

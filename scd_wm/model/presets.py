@@ -19,6 +19,7 @@ def state() -> SCDConfig:
         rope_theta=100.0,
         full_noise_fraction=0.5,
         self_rollouts=1,
+        num_steps=1,
     )
 
 
@@ -39,6 +40,7 @@ def tiny() -> SCDConfig:
         rope_theta=100.0,
         full_noise_fraction=0.5,
         self_rollouts=1,
+        num_steps=1,
     )
 
 

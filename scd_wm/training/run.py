@@ -10,6 +10,7 @@ RUN/summary.json    how it went
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -113,6 +114,9 @@ def train_run(
         dataset = open_data(data, choice, chosen, initial)
         part, rest = split_data(dataset, held_out)
         spec = make_spec(part, initial)
+        for episodes in (part, rest):
+            if episodes is not None:
+                episodes.spec()  # reads all vectors and actions, and refuses what is not finite
     config = {
         "format": FORMAT,
         "preset": preset,
@@ -234,7 +238,9 @@ def _summarise(
 
 
 def _print_plan(plan: _Plan) -> None:
-    """Print the configuration and a table of layers."""
+    """Print what the data lacks, the configuration and a table of layers."""
+    for reason in plan.part.info.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
     for section in ("model", "train", "data"):
         values = {k: v for k, v in plan.config[section].items() if k != "held_out"}
         print(f"{section}: " + " ".join(f"{k}={v}" for k, v in values.items()))
