@@ -1,0 +1,48 @@
+"""The convolutional head: the order of its pixels, how it starts, what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from einops import rearrange
+
+from scd_wm import testing
+from scd_wm.imagination import rollout
+from scd_wm.model.layout import FrameLayout
+from scd_wm.model.refiner import PixelRefiner
+from scd_wm.model.scd import SCDWorldModel
+
+
+def test_its_maps_have_the_pixels_in_the_order_of_packed_frames() -> None:
+    spec = testing.image_spec()
+    layout = FrameLayout(spec, 8)
+    refiner = PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
+    packed = layout.pack(testing.clip(spec, 1, 3))[0]  # (T, M)
+    image = refiner._image(packed)
+    assert image.shape == (3, 3, 16, 24)
+    half = rearrange(image, "f c (h i) (w j) -> f (i j c) h w", i=2, j=2)
+    again = refiner._packed(half).flatten(1)
+    assert torch.equal(again, packed[:, layout.segments[0].values])
+
+
+def test_it_adds_nothing_at_first() -> None:
+    model = SCDWorldModel(testing.image_spec(), testing.config(refine_channels=4))
+    clip = testing.clip(model.spec, 2, 3)
+    frames = rollout(model, clip, torch.zeros(2, 2, 2), num_steps=2)
+    assert torch.equal(frames.images["top"][:, 1], clip.images["top"][:, -1])
+
+
+def test_it_changes_its_own_camera_only() -> None:
+    with_head = testing.model(refine_channels=4)
+    plain = testing.model()
+    plain.load_state_dict(with_head.state_dict(), strict=False)
+    clip, actions = testing.clip(plain.spec, 2, 3), torch.zeros(2, 1, 2)
+    frames = [rollout(m, clip, actions, num_steps=1) for m in (with_head, plain)]
+    assert torch.equal(*(f.vectors["proprio"] for f in frames))
+    assert not torch.equal(*(f.images["top"] for f in frames))
+
+
+def test_an_odd_patch_size_is_refused() -> None:
+    layout = FrameLayout(testing.image_spec(), 1)
+    with pytest.raises(ValueError, match="refine_channels needs an even patch_size, got 1"):
+        PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
