@@ -91,8 +91,14 @@ def test_imagination_writes_what_the_model_imagines(
     clip = source.clip(names.index(place["episode"]), place["start"], 7).map(lambda x: x[None])
     np.testing.assert_array_equal(kept["real/pos"][1], clip.vectors["pos"][0].numpy())
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(0))
+    assert summary["num_steps"] >= 4  # with one step the futures would be the same
+    assert not np.array_equal(kept["imagined/pos"][:, 0], kept["imagined/pos"][:, 1])
     frames = rollout(
-        load_world_model(small_run), clip.frames(0, 3), clip.actions[:, 2:], seeds=seeds[3:]
+        load_world_model(small_run),
+        clip.frames(0, 3),
+        clip.actions[:, 2:],
+        seeds=seeds[3:],
+        num_steps=summary["num_steps"],
     )
     np.testing.assert_allclose(kept["imagined/pos"][1, 1], frames.vectors["pos"][0], atol=1e-5)
 
