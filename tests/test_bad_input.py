@@ -332,3 +332,20 @@ def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SCD_WM_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["inspect", str(tmp_path / "nothing")])
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_an_action_that_is_nan_is_refused_wherever_it_is(
+    refused: Refused, robot_file: Path, small_run: Path, tmp_path: Path, initial: bool
+) -> None:
+    """In held-out episodes too, and when statistics come from the model to start from."""
+    with h5py.File(robot_file) as file:
+        names = list(file["data"])
+    init = ["--init", small_run] if initial else []
+    for name in names:
+
+        def spoil(file: h5py.File, name: str = name) -> None:
+            file[f"data/{name}/actions"][3, 1] = np.nan
+
+        path = damaged(robot_file, tmp_path, spoil)
+        refused("train", path, "--out", tmp_path / "run", *init, match=rf"{name}.* 3.*nan")

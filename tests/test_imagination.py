@@ -22,7 +22,8 @@ from scd_wm.imagination import (
     start_frame,
     step,
 )
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.decoder import DecoderContext
+from scd_wm.model.scd import Base, SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
@@ -142,6 +143,21 @@ def test_seeds_decide_the_noise(model: SCDWorldModel) -> None:
     x = rollout(model, same, actions, seeds=torch.tensor([7, 7, 8])).vectors["proprio"]
     torch.testing.assert_close(x[0], x[1], **TOLERANCE)
     assert not torch.allclose(x[0], x[2])
+
+
+def test_every_imagined_frame_of_a_row_has_noise_of_its_own(
+    model: SCDWorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Tensor] = []
+    sample = model.sample
+
+    def spy(context: DecoderContext, base: Base, eps: Tensor, num_steps: int) -> Any:
+        drawn.append(eps)
+        return sample(context, base, eps, num_steps)
+
+    monkeypatch.setattr(model, "sample", spy)
+    rollout(model, _history(model), _actions(), num_steps=1)
+    assert len(torch.unique(torch.cat(drawn)[:, 0])) == 30
 
 
 def test_memory_of_a_rollout_does_not_grow(model: SCDWorldModel) -> None:

@@ -158,15 +158,19 @@ class DiffusionDecoder(nn.Module):
         return torch.cat([noisy + context.tokens, query], dim=1)
 
     def _run_blocks(self, x: Tensor, condition: Tensor, context: DecoderContext) -> Tensor:
-        table = self._rotation(x.dtype)
-        query = table.new_zeros(2, len(self.query), table.shape[-1])
-        query[0] = 1.0  # the outcome query has no place: angle 0
-        halves = [table, query] if self.join is not None else [table, table, query]
-        table = torch.cat(halves, dim=1)
+        table = self._sequence_rotation(x.dtype)
         for layer, block in enumerate(self.blocks):
             attend = partial(attend_prefix, context.prefix[layer]) if context.prefix else attend_all
             x = block(x, condition, table, attend)
         return x
+
+    def _sequence_rotation(self, dtype: torch.dtype) -> Tensor:
+        """Return the table for `_join`'s sequence: both tokens of a place have its angles."""
+        table = self._rotation(dtype)
+        query = table.new_zeros(2, len(self.query), table.shape[-1])
+        query[0] = 1.0  # the outcome query has no place: angle 0
+        parts = [table, query] if self.join is not None else [table, table, query]
+        return torch.cat(parts, dim=1)
 
     def _rotation(self, dtype: torch.dtype) -> Tensor:
         c = self.config

@@ -47,6 +47,13 @@ def test_invalid_entries_are_packed_as_zero_and_masked_token_by_token() -> None:
     assert layout.token_valid(valid)[0, 1].tolist() == [True] * 6 + [False]
 
 
+def test_the_change_of_a_vector_is_in_units_of_its_deviation() -> None:
+    layout = FrameLayout(testing.image_spec(), 8)
+    proprio = layout.segments[-1]
+    torch.testing.assert_close(layout.delta_std[proprio.values], torch.tensor([0.2, 0.2, 0.15]))
+    assert (layout.delta_std[: proprio.first_value] == torch.tensor(0.2)).all()
+
+
 def test_pixels_become_minus_one_to_one_and_latents_stay() -> None:
     spec = Spec(
         cameras={

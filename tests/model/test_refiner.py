@@ -32,6 +32,21 @@ def test_it_adds_nothing_at_first() -> None:
     assert torch.equal(frames.images["top"][:, 1], clip.images["top"][:, -1])
 
 
+def test_where_cover_is_one_the_last_frame_is_gone() -> None:
+    model = SCDWorldModel(testing.image_spec(), testing.config(refine_channels=4))
+    head = model.decoder.refiners[0]
+    assert isinstance(head, PixelRefiner)
+    assert head.cover.bias is not None
+    assert head.paint.bias is not None
+    with torch.no_grad():
+        head.cover.bias.fill_(1.0)
+        head.paint.weight.zero_()
+        head.paint.bias.fill_(0.2)
+    clip = testing.clip(model.spec, 2, 3)
+    images = rollout(model, clip, torch.zeros(2, 2, 2)).images["top"]
+    assert (images == 153).all()  # 0.2 of -1 to 1
+
+
 def test_it_changes_its_own_camera_only() -> None:
     with_head = testing.model(refine_channels=4)
     plain = testing.model()

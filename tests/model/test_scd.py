@@ -72,6 +72,16 @@ def test_every_kind_learns_one_clip_in_which_the_action_decides(changes: dict[st
     assert error < 0.3 * shuffled
 
 
+def test_where_there_is_no_last_frame_the_prediction_is_not_relative() -> None:
+    model = testing.model()
+    last = torch.ones(2, model.layout.num_values)
+    valid = torch.ones(2, model.layout.num_tokens, dtype=torch.bool)
+    valid[1] = False
+    base = model.base(last, valid)
+    assert torch.equal(base.value, torch.stack([last[0], 0 * last[0]]))
+    assert torch.equal(base.scale, torch.stack([model.layout.delta_std, last[0]]))
+
+
 @EVERY_KIND
 def test_every_parameter_gets_a_gradient(changes: dict[str, Any]) -> None:
     model = testing.model(self_rollouts=1, refine_channels=4, **changes)
