@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,20 +46,7 @@ def plain_rows(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write a summary as JSON, whole or not at all; what is not finite becomes null."""
+    from scd_wm.training import files  # needs torch, which help does without
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        text = json.dumps(finite(summary), indent=2, allow_nan=False)
-        partial.write_text(f"{text}\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def finite(value: Any) -> Any:
-    """Return a copy of JSON types in which NaN and infinity, which JSON has not, are None."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    files.write_json(path, summary)

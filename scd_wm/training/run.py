@@ -114,9 +114,9 @@ def train_run(
         dataset = open_data(data, choice, chosen, initial)
         part, rest = split_data(dataset, held_out)
         spec = make_spec(part, initial)
-        for episodes in (part, rest):
-            if episodes is not None:
-                episodes.spec()  # reads all vectors and actions, and refuses what is not finite
+        for episodes in (None if initial is None else part, rest):
+            if episodes is not None:  # not yet read for what is not finite
+                episodes.spec()
     config = {
         "format": FORMAT,
         "preset": preset,
