@@ -88,4 +88,4 @@ def _parse_tuple(text: str, hints: tuple[Any, ...]) -> tuple[Any, ...]:
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {list(get_args(hint))}"
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+    return hint.__name__ if isinstance(hint, type) else str(hint)
