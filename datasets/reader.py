@@ -36,6 +36,7 @@ class EpisodeInfo:
     has_last_observation: bool
     missing: frozenset[str] = frozenset()  # observation keys that only others have
     image_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # if not the field's
+    success: bool | None = None  # of the whole episode, where the format says so without a flag
 
     @property
     def num_observations(self) -> int:
@@ -56,6 +57,7 @@ class SourceInfo:
     episodes: tuple[EpisodeInfo, ...]
     skipped: tuple[str, ...]  # one line for each thing that is there and not used, with the reason
     metadata: Mapping[str, Any]  # the format's own description, in JSON types
+    masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # subset: names of episodes
 
 
 class Reader(Protocol):
@@ -77,6 +79,9 @@ class Reader(Protocol):
 
         Returns:
             (stop - start, ...) in the dtype on disk; images (stop - start, H, W, 3) uint8.
+
+        Raises:
+            ValueError: If what is stored there is damaged; names file, episode and key.
         """
 
 

@@ -17,8 +17,11 @@ import h5py
 import numpy as np
 import pytest
 
-from scd_wm import commands, console
+from scd_wm import console
 from scd_wm.cli import build_parser, main
+from scd_wm.commands import data
+from scd_wm.commands.data import POLICIES as POLICY_NAMES
+from scd_wm.commands.training import PRESETS as PRESET_NAMES
 from scd_wm.demo import demo
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
@@ -72,8 +75,8 @@ def test_the_choices_are_all_that_there_are() -> None:
     from scd_wm.policies.registry import POLICIES
     from scd_wm.training.recipes import RECIPES
 
-    assert commands.PRESETS == tuple(PRESETS) == tuple(RECIPES)
-    assert tuple(sorted(POLICIES)) == commands.POLICIES
+    assert PRESET_NAMES == tuple(PRESETS) == tuple(RECIPES)
+    assert tuple(sorted(POLICIES)) == POLICY_NAMES
 
 
 def test_the_defaults_are_those_of_the_functions() -> None:
@@ -240,7 +243,7 @@ def test_a_missing_optional_package_names_its_extra(
     def run(args: object) -> None:
         raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
 
-    monkeypatch.setattr(commands, "run_inspect", run)
+    monkeypatch.setattr(data, "run_inspect", run)
     assert main(["inspect", str(robot_file)]) == 2
     expected = "this needs pyarrow, which is not installed; pip install 'scd-wm[lerobot]'\n"
     assert capfd.readouterr().err == f"scd-wm: error: {expected}"
@@ -252,7 +255,7 @@ def test_a_fault_of_ours_shows_its_traceback(
     def run(args: object) -> None:
         raise AssertionError("cannot be")
 
-    monkeypatch.setattr(commands, "run_inspect", run)
+    monkeypatch.setattr(data, "run_inspect", run)
     with pytest.raises(AssertionError, match="cannot be"):
         main(["inspect", str(robot_file)])
 

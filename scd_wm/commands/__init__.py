@@ -1,0 +1,11 @@
+"""The commands of `scd-wm`: their arguments, and the function elsewhere that each one calls.
+
+Nothing heavy is imported here, so that help is there at once. To add a command: two functions, one
+that declares arguments and one that runs, and a line in `COMMANDS`.
+"""
+
+from scd_wm.commands.data import add_collect, add_inspect
+from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
+from scd_wm.commands.training import add_train
+
+COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate, add_demo)

@@ -1,0 +1,29 @@
+"""How a command is declared; see `scd_wm.commands`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+Commands = Any  # argparse gives the type of `add_subparsers()` no public name
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows every default but that of flags, off; for None the help text says what it means."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def command(
+    commands: Commands, name: str, summary: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """Declare a command: its name, a sentence on it, and the function that runs it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, formatter_class=Help, allow_abbrev=False
+    )
+    parser.set_defaults(handler=run)
+    return parser

@@ -1,0 +1,71 @@
+"""The commands about data sets: `collect` and `inspect`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scd_wm.commands.base import Commands, command
+from scd_wm.console import plain_rows, show_table, write_summary
+
+POLICIES = ("random", "scripted", "zero")  # of scd_wm.policies.registry, which needs gymnasium
+
+
+def add_collect(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `collect`."""
+    what = "Record episodes of a policy in an environment; the summary goes beside the file."
+    parser = command(commands, "collect", what, run_collect)
+    parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
+    parser.add_argument("--policy", choices=POLICIES, default="scripted", help="who acts")
+    parser.add_argument("--episodes", type=int, metavar="N", default=100, help="how many")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", required=True, help="robomimic HDF5 file to write"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
+    parser.add_argument("--noise", type=float, metavar="X", help="of the policy; default: its own")
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="of an episode; default: the environment's limit"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace PATH if it is there")
+    return parser
+
+
+def run_collect(args: argparse.Namespace) -> None:
+    """Run `collect`."""
+    from scd_wm.collect import collect
+
+    summary = collect(
+        args.env,
+        args.policy,
+        args.episodes,
+        args.out,
+        seed=args.seed,
+        noise=args.noise,
+        max_steps=args.max_steps,
+        overwrite=args.overwrite,
+    )
+    write_summary(args.out.with_suffix(".summary.json"), summary)
+    show_table(f"recorded {args.out}", plain_rows(summary))
+
+
+def add_inspect(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `inspect`."""
+    what = "Show what a data set holds."
+    parser = command(commands, "inspect", what, run_inspect)
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="robomimic HDF5 file or LeRobot folder"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for summary.json; default: only print"
+    )
+    return parser
+
+
+def run_inspect(args: argparse.Namespace) -> None:
+    """Run `inspect`."""
+    from scd_wm.datasets.summary import summarise, summary_lines
+
+    summary = summarise(args.path)
+    if args.out is not None:
+        write_summary(args.out / "summary.json", summary)
+    print("\n".join((str(args.path), *(f"  {line}" for line in summary_lines(summary)))))

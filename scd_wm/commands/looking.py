@@ -1,0 +1,120 @@
+"""The commands that look at a trained run: `imagine`, `evaluate` and `demo`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scd_wm.commands.base import Commands, command
+from scd_wm.console import number_list, plain_rows, show_table
+
+
+def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        nargs="?",
+        help="data set; default: that of training, of which only held-out episodes are used",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="folder to write; replaced if there"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of clips and noise")
+    parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+
+
+def add_imagine(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `imagine`."""
+    what = "Imagine how clips of a data set go on; write videos and arrays."
+    parser = command(commands, "imagine", what, run_imagine)
+    _add_run_and_data(parser)
+    parser.add_argument("--clips", type=int, metavar="N", default=4, help="different starts")
+    parser.add_argument("--futures", type=int, metavar="N", default=3, help="from each start")
+    parser.add_argument("--horizon", type=int, metavar="N", default=32, help="frames to imagine")
+    return parser
+
+
+def run_imagine(args: argparse.Namespace) -> None:
+    """Run `imagine`."""
+    from scd_wm.imagine_run import ImagineConfig, imagine_run
+
+    config = ImagineConfig(
+        num_clips=args.clips,
+        num_futures=args.futures,
+        history=args.history,
+        horizon=args.horizon,
+        seed=args.seed,
+    )
+    summary = imagine_run(args.run, args.data, args.out, config=config, num_steps=args.num_steps)
+    show_table(f"imagined {args.out}", plain_rows(summary))
+
+
+def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `evaluate`."""
+    what = "Measure what a run imagines beside null models; write a report to open in a browser."
+    parser = command(commands, "evaluate", what, run_evaluate)
+    _add_run_and_data(parser)
+    parser.add_argument("--clips", type=int, metavar="N", default=64, help="clips to imagine")
+    parser.add_argument(
+        "--horizons",
+        type=number_list,
+        metavar="N,N",
+        default="1,4,8,16,32",
+        help="imagined frames after which numbers are given",
+    )
+    parser.add_argument(
+        "--track",
+        metavar="NAME=R,G,B",
+        action="append",
+        help="an object to find by its colour; may be repeated; default: those that the data names",
+    )
+    return parser
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Run `evaluate`."""
+    from scd_wm.evaluate_run import evaluate_run
+    from scd_wm.evaluation.evaluate import EvaluationConfig
+
+    config = EvaluationConfig(
+        num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed
+    )
+    summary = evaluate_run(
+        args.run,
+        args.data,
+        args.out,
+        config=config,
+        num_steps=args.num_steps,
+        tracked_colours=tuple(args.track or ()),
+    )
+    shown = ("report", "num_clips", "num_episodes", "duration_s")
+    show_table(f"evaluated {args.run}", [(name, summary[name]) for name in shown])
+
+
+def add_demo(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `demo`."""
+    what = "Collect data, train, fine-tune the shipped model, evaluate, and write one report."
+    parser = command(commands, "demo", what, run_demo)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("outputs/demo"), help="folder to write"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        default=1.2,
+        help="training of each world model of images",
+    )
+    return parser
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Run `demo`."""
+    from scd_wm.demo import demo
+
+    show_table(f"demo in {args.out}", plain_rows(demo(args.out, minutes=args.minutes)))
