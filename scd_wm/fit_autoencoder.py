@@ -79,8 +79,6 @@ def fit_autoencoder(
         torch.manual_seed(config.seed)
         autoencoder = ConvAutoencoder(sizes)
     dataset = open_dataset(data, cameras=cameras, vectors=(), image_size=image_size)
-    if not dataset.cameras:
-        raise ValueError(f"{data} has no camera; an autoencoder is fitted to images")
     for camera, (height, width) in dataset.image_sizes.items():
         autoencoder.latent_size(height, width, f"images of {camera!r}")
     part, rest = split_data(dataset, held_out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class FrameAutoencoder(nn.Module, ABC):
             raise ValueError(f"images must be (N, H, W, 3), got {tuple(images.shape)}")
         height, width = self.latent_size(*images.shape[1:3])
         parts = [images.new_zeros((0, height, width, self.channels), dtype=torch.float32)]
-        for batch in images.split(max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))):
+        for batch in _batches(images, images.shape[1] * images.shape[2]):
             pixels = batch.to(self._device).float() / (255 if batch.dtype == torch.uint8 else 1)
             latents = self.to_latents(pixels.permute(0, 3, 1, 2).contiguous())
             parts.append(latents.permute(0, 2, 3, 1).float().to(images.device))
@@ -102,7 +102,7 @@ class FrameAutoencoder(nn.Module, ABC):
             raise ValueError(f"latents must be (N, h, w, {self.channels}), got {latents.shape}")
         height, width = (side * self.downscale for side in latents.shape[1:3])
         parts = [latents.new_zeros((0, height, width, 3), dtype=torch.uint8)]
-        for batch in latents.split(max(1, BATCH_PIXELS // (height * width))):
+        for batch in _batches(latents, height * width):
             cells = batch.to(self._device).float().permute(0, 3, 1, 2).contiguous()
             images = (self.to_images(cells).clamp(0, 1) * 255).round().to(torch.uint8)
             parts.append(images.permute(0, 2, 3, 1).to(latents.device))
@@ -126,3 +126,10 @@ def frozen(autoencoder: FrameAutoencoder) -> FrameAutoencoder:
     """Return the autoencoder in evaluation mode, with weights that no optimiser changes."""
     autoencoder.eval().requires_grad_(False)
     return autoencoder
+
+
+def _batches(frames: Tensor, num_pixels: int) -> Iterator[Tensor]:
+    """Yield frames, (N, ...) of so many pixels each, a few at a time."""
+    length = max(1, BATCH_PIXELS // num_pixels)
+    for start in range(0, len(frames), length):
+        yield frames[start : start + length]

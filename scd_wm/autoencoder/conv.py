@@ -31,7 +31,7 @@ class ConvConfig:
 
     channels: int = 16  # C of a latent
     downscale: int = 8  # pixels along a side of a latent cell: a power of two, 2 or more
-    width: int = 32  # channels at half resolution; twice as many at each further halving
+    width: int = 16  # channels at half resolution; twice as many at each further halving
     max_width: int = 128  # largest number of channels
 
     def __post_init__(self) -> None:
@@ -93,6 +93,7 @@ class ConvAutoencoder(FrameAutoencoder):
             nn.Conv2d(widths[0], 3 * FOLD**2, 3, padding=1),
             nn.PixelShuffle(FOLD),
         )
+        self.apply(_keep_variance)
 
     def to_latents(self, images: Tensor) -> Tensor:
         """Return latents, (N, C, h, w), of images, (N, 3, H, W) in [0, 1]."""
@@ -122,3 +123,11 @@ class ConvAutoencoder(FrameAutoencoder):
         autoencoder = cls(ConvConfig(**read_config(folder)["sizes"]))
         fill(autoencoder, read_weights(folder / WEIGHTS), folder)
         return autoencoder
+
+
+def _keep_variance(module: nn.Module) -> None:
+    """Start convolutions such that latents vary by about 1: smaller ones would drown in noise."""
+    if isinstance(module, nn.Conv2d) and module.weight.any():  # not the last one of a residual
+        nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)

@@ -26,7 +26,7 @@ def add_train_autoencoder(commands: Commands) -> argparse.ArgumentParser:
         "--channels", type=int, metavar="C", default=16, help="values of a latent cell"
     )
     parser.add_argument(
-        "--width", type=int, metavar="N", default=32, help="channels of the first convolution"
+        "--width", type=int, metavar="N", default=16, help="channels of the first convolution"
     )
     parser.add_argument(
         "--image-size", type=image_size, metavar="S or HxW", help="pixels; default: the data's"
