@@ -18,12 +18,12 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.frame_skip import ActionMode, skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
-from scd_wm.datasets.measure import data_spec
+from scd_wm.datasets.measure import data_spec, image_delta
 from scd_wm.datasets.memory import IMAGE_BYTES, EpisodeArrays, Memory
 from scd_wm.datasets.reader import ACTION, Reader, SourceInfo, VideoReader
 from scd_wm.datasets.resize import resize_images
 from scd_wm.datasets.selection import Selection, choose_keys, image_sizes, split_usable
-from scd_wm.spec import Spec
+from scd_wm.spec import CameraSpec, Spec
 
 
 def open_dataset(
@@ -164,6 +164,11 @@ class RobotDataset:
         """
         self.prepare()
         return data_spec(self)
+
+    def camera_spec(self, camera: str) -> CameraSpec:
+        """Measure what the model needs to know of a camera."""
+        height, width = self.image_sizes[camera]
+        return CameraSpec(height=height, width=width, delta_std=image_delta(self, camera))
 
     def prepare(self) -> None:
         """Decode all video that is not in the cache yet, showing progress."""

@@ -47,6 +47,11 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
         help="pixels; default: the data's or less",
     )
     parser.add_argument(
+        "--autoencoder",
+        metavar="AE",
+        help="train on latents of this frozen autoencoder: a folder, or an id on the model hub",
+    )
+    parser.add_argument(
         "--frame-skip",
         type=int,
         metavar="N",
@@ -87,6 +92,7 @@ def run_train(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
         seed=args.seed,
         held_out=args.held_out,
+        autoencoder=args.autoencoder,
     )
     if args.dry_run:
         return

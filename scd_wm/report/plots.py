@@ -20,12 +20,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL, MetricResult
+from scd_wm.evaluation.result import COPY_LAST, ROUND_TRIP, SHUFFLED, WORLD_MODEL, MetricResult
 
 Array = NDArray[np.float64]
 
 INK, QUIET, LINE = "#010101", "#020202", "#030303"  # text, secondary text, grid
-MODEL, COPIED, OTHER, CONSTANT = "#040404", "#050505", "#060606", "#070707"
+MODEL, COPIED, OTHER, CONSTANT, CEILING = "#040404", "#050505", "#060606", "#070707", "#080808"
 CSS_NAMES = {
     INK: "--ink",
     QUIET: "--quiet",
@@ -34,8 +34,9 @@ CSS_NAMES = {
     COPIED: "--copy",
     OTHER: "--shuffled",
     CONSTANT: "--constant",
+    CEILING: "--ceiling",
 }
-ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER}
+ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER, ROUND_TRIP: CEILING}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "scd_wm",  # so that the same plot is the same file

@@ -16,7 +16,7 @@ from scd_wm.autoencoder.conv import ConvAutoencoder, ConvConfig
 from scd_wm.autoencoder.load import load_autoencoder
 from scd_wm.cli import main
 from scd_wm.fit_autoencoder import fit_autoencoder, resized, scores
-from scd_wm.training import autoencoder_trainer
+from scd_wm.training import autoencoder_trainer, files
 from scd_wm.training.autoencoder_trainer import FitConfig, fit, loss_parts
 
 from .conftest import MeanColour
@@ -105,7 +105,7 @@ def test_a_fit_that_dies_while_it_writes_leaves_what_was_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(autoencoder_trainer.files, "write_json", die)
+        patch.setattr(files, "write_json", die)
         with pytest.raises(KeyboardInterrupt):
             fit(small_autoencoder(), draw, FitConfig(steps=2), tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.safetensors")} == before
