@@ -1,34 +1,27 @@
 """A data set whose images are the latents of a frozen autoencoder, encoded once and kept on disk.
 
 Axes: T frames of an episode, N images, H height and W width in pixels, h and w in latent cells,
-C channels of a latent. One zarr v3 array, (T, h, w, C) float16, holds one camera of one episode. It
-is written under another name and renamed when complete, so an array that has its name is whole,
-whatever was interrupted.
+C channels of a latent. One entry on disk, (T, h, w, C) float16, holds one camera of one episode.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import zarr
 from torch import Tensor
 from tqdm import tqdm
 
 from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.datasets.disk_cache import CHUNK_FRAMES, DiskCache
 from scd_wm.datasets.measure import MIN_DELTA, Moments
 from scd_wm.datasets.reader import VideoReader
 from scd_wm.spec import CameraSpec
 
-CHUNK_FRAMES = 16  # about one clip: what is read together is compressed together
-ENCODE_FRAMES = 16  # images that are encoded at a time; bounds memory
 LAYOUT = "1"  # of an entry; another text makes old entries unused
 PROBES = 3  # images of an episode that help to tell it from others
 
@@ -59,9 +52,8 @@ class LatentDataset(RobotDataset):
     """The episodes of a data set with latents in place of images.
 
     An entry on disk belongs to the file that holds the images (its path, size and modification
-    time), or where no single file does to some of the images themselves; and to the camera, the
-    part and size of the image, the frame skip and the autoencoder. Entries are never deleted; the
-    folder may be, at any time when nothing runs.
+    time) and, unless it is a video, to some of the images themselves; to the camera, the view, the
+    frame skip and the autoencoder. What was read is kept in the memory of the data set.
 
     Args:
         pixels: The data set; what either has read is shared.
@@ -77,27 +69,36 @@ class LatentDataset(RobotDataset):
         self, pixels: RobotDataset, encoder: ImageEncoder, folder: str | Path | None = None
     ) -> None:
         vars(self).update(vars(pixels))
-        chosen = folder or os.environ.get("SCD_WM_CACHE") or "~/.cache/scd_wm"
-        self.folder = Path(chosen).expanduser() / "latents"
+        self._disk = DiskCache("latents", folder)
         self._encoder, self._identity = encoder, encoder.identity
         self.latent_sizes = {
             name: encoder.latent_size(*size, f"images of {name!r}")
             for name, size in self.image_sizes.items()
         }
         self._entries: dict[tuple[int, str], Path] = {}
-        self._arrays: dict[Path, zarr.Array] = {}
 
     def images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
         """Return latents of frames `start` to `stop - 1`, (stop - start, h, w, C) float32."""
+        shape = (*self.latent_sizes[camera], self._encoder.channels)
         if start >= stop:
-            shape = (0, *self.latent_sizes[camera], self._encoder.channels)
-            return np.zeros(shape, np.float32)
+            return np.zeros((0, *shape), np.float32)
+        num_frames = self.episodes[episode].num_observations
+        whole = self._image_memory.get(
+            (self.indices[episode], camera, self._identity),
+            2 * num_frames * int(np.prod(shape)),
+            lambda: self._read_latents(episode, camera, 0, num_frames),
+        )
+        rows = (
+            self._read_latents(episode, camera, start, stop) if whole is None else whole[start:stop]
+        )
+        return rows.astype(np.float32)
+
+    def _read_latents(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
+        """Read latents from disk as float16, after encoding them if they are not there."""
         entry = self._entry(episode, camera)
-        if entry not in self._arrays:
-            if not entry.exists():
-                self._write(entry, episode, camera)
-            self._arrays[entry] = zarr.open_array(entry, mode="r")
-        return np.asarray(self._arrays[entry][start:stop]).astype(np.float32)
+        if not entry.exists():
+            self._write(entry, episode, camera)
+        return self._disk.read(entry, start, stop)
 
     def prepare(self) -> None:
         """Decode and encode all that is not on disk yet, showing progress."""
@@ -107,7 +108,7 @@ class LatentDataset(RobotDataset):
         if not missing:
             return
         total = sum(self.episodes[episode].num_observations for episode, _ in missing)
-        name = f"encoding images into {self.folder}"
+        name = f"encoding images into {self._disk.folder}"
         with tqdm(total=total, desc=name, unit="frame") as progress:
             for episode, camera in missing:
                 self._write(self._entry(episode, camera), episode, camera, progress)
@@ -141,29 +142,26 @@ class LatentDataset(RobotDataset):
     def _entry(self, episode: int, camera: str) -> Path:
         key = (self.indices[episode], camera)
         if key not in self._entries:
-            identity = (
-                *(LAYOUT, self._identity, camera, self.image_sizes[camera]),
-                *(self.selection.frame_skip, self.episodes[episode].num_observations),
-                *self._source(episode, camera),
-            )
-            digest = hashlib.sha256("|".join(map(str, identity)).encode()).hexdigest()
-            self._entries[key] = self.folder / f"{digest[:32]}.zarr"
+            skip, num_frames = self.options.frame_skip, self.episodes[episode].num_observations
+            made = (LAYOUT, self._identity, camera, *self.selection.views[camera], skip, num_frames)
+            self._entries[key] = self._disk.entry((*made, *self._source(episode, camera)))
         return self._entries[key]
 
     def _source(self, episode: int, camera: str) -> Iterator[Any]:
         """Yield what tells the pixels of an episode's camera from all others."""
         index, path = self.indices[episode], self.info.path
         yield self.info.episodes[index].name
-        is_video = isinstance(self._reader, VideoReader)
-        if isinstance(self._reader, VideoReader):
-            path = self._reader.image_source(index, camera)
+        reader, video = self._reader, None
+        if isinstance(reader, VideoReader):
+            video = reader.image_source(index, camera)
+        path = video or path
         if path.is_file():
             stat = path.stat()
             yield from (path.resolve(), stat.st_size, stat.st_mtime_ns)
-        if not is_video:
+        if video is None:
             last = self.episodes[episode].num_observations - 1
             for frame in np.linspace(0, last, PROBES).round().astype(int):
-                image = super().images(episode, camera, int(frame), int(frame) + 1)
+                image = self._read_images(episode, camera, int(frame), int(frame) + 1)
                 yield hashlib.sha256(image.tobytes()).hexdigest()
 
     def _write(
@@ -171,25 +169,19 @@ class LatentDataset(RobotDataset):
     ) -> None:
         """Encode one camera of an episode into `entry`; on an error leave nothing."""
         num_frames = self.episodes[episode].num_observations
-        shape = (*self.latent_sizes[camera], self._encoder.channels)
-        aside = entry.with_name(f".{entry.stem}.{os.getpid()}.{threading.get_ident()}.tmp")
-        try:
-            array = zarr.create_array(
-                aside, shape=(num_frames, *shape), chunks=(CHUNK_FRAMES, *shape), dtype="float16"
-            )
-            for row in range(0, num_frames, ENCODE_FRAMES):
-                stop = min(row + ENCODE_FRAMES, num_frames)
-                images = torch.from_numpy(super().images(episode, camera, row, stop).copy())
-                array[row:stop] = self._as_float16(self._encoder.encode(images), episode, camera)
+        shape = (num_frames, *self.latent_sizes[camera], self._encoder.channels)
+
+        def parts() -> Iterator[np.ndarray]:
+            for row in range(0, num_frames, CHUNK_FRAMES):
+                images = self._read_images(
+                    episode, camera, row, min(row + CHUNK_FRAMES, num_frames)
+                )
+                latents = self._encoder.encode(torch.from_numpy(np.ascontiguousarray(images)))
+                yield self._as_float16(latents, episode, camera)
                 if progress is not None:
-                    progress.update(stop - row)
-            try:
-                aside.rename(entry)
-            except OSError:  # another process was faster, or it is a fault to be told
-                if not entry.exists():
-                    raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                    progress.update(len(images))
+
+        self._disk.write(entry, shape, "float16", parts())
 
     def _as_float16(self, latents: Tensor, episode: int, camera: str) -> np.ndarray:
         values = latents.half()
@@ -199,6 +191,3 @@ class LatentDataset(RobotDataset):
                 f"{camera!r} in {self.episodes[episode].name}; use another autoencoder"
             )
         return values.numpy()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": {}}
