@@ -102,11 +102,11 @@ class LatentDataset(RobotDataset):
 
     def prepare(self) -> None:
         """Decode and encode all that is not on disk yet, showing progress."""
-        super().prepare()
         every = [(e, c) for c in self.cameras for e in range(len(self.episodes))]
         missing = [job for job in every if not self._entry(*job).exists()]
-        if not missing:
+        if not missing:  # then no video is needed either
             return
+        super().prepare()
         total = sum(self.episodes[episode].num_observations for episode, _ in missing)
         name = f"encoding images into {self._disk.folder}"
         with tqdm(total=total, desc=name, unit="frame") as progress:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.clip import Clip
-from scd_wm.imagination import Frames
+from scd_wm.imagination import Frames, Policy
 from scd_wm.spec import Spec
 
 
@@ -38,6 +38,24 @@ def decode_frames(frames: Frames, autoencoder: FrameAutoencoder, spec: Spec) -> 
         spec: Of the world of latents.
     """
     return replace(frames, images=_every(frames.images, spec, autoencoder.decode))
+
+
+def on_pixels(policy: Policy, autoencoder: FrameAutoencoder, spec: Spec) -> Policy:
+    """Return a policy for `rollout_policy` that is shown pixels in a world of latents.
+
+    Args:
+        policy: Sees images, (B, H, W, 3) uint8.
+        autoencoder: The one of the world; decodes each frame that the policy acts on.
+        spec: Of the world of latents.
+    """
+    latent = {name for name, camera in spec.cameras.items() if camera.kind == "latent"}
+
+    def act(observation: dict[str, Tensor]) -> Tensor:
+        return policy(
+            {k: autoencoder.decode(v) if k in latent else v for k, v in observation.items()}
+        )
+
+    return act
 
 
 def round_trip(clip: Clip, autoencoder: FrameAutoencoder, spec: Spec) -> Frames:

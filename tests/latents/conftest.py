@@ -13,8 +13,8 @@ from scd_wm.cli import main
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 
 CHANNELS, DOWNSCALE = 4, 4
-SMALL = ("dim=32", "num_heads=2", "encoder_layers=1", "decoder_layers=1", "window=3")
-SMALL += ("batch_size=2", "num_frames=6", "eval_batches=1")
+MODEL = ("dim=32", "num_heads=2", "encoder_layers=1", "decoder_layers=1", "window=3")
+SMALL = (*MODEL, "batch_size=2", "num_frames=6", "eval_batches=1")
 
 
 @pytest.fixture(autouse=True)

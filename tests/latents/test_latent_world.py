@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.autoencoder import load
-from scd_wm.autoencoder.frames import decode_frames, encode_clip, round_trip
+from scd_wm.autoencoder.frames import decode_frames, encode_clip, on_pixels, round_trip
 from scd_wm.autoencoder.load import load_autoencoder
 from scd_wm.cli import main
 from scd_wm.clip import collate
@@ -25,7 +26,7 @@ from scd_wm.evaluate_run import evaluate_run
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.evaluation.metrics import psnr
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.imagination import begin, rollout, start_frame, step
+from scd_wm.imagination import begin, rollout, rollout_policy, start_frame, step
 from scd_wm.imagine_run import ImagineConfig, imagine_run
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.scd import SCDWorldModel
@@ -147,6 +148,22 @@ def test_clips_and_frames_change_between_pixels_and_latents(
     assert torch.equal(imagined.images["front"], pictures.images["front"])
 
 
+def test_a_policy_that_needs_pixels_sees_pixels(latent_run: Path, two_cameras: Path) -> None:
+    autoencoder, model = load_world_autoencoder(latent_run), load_world_model(latent_run)
+    assert autoencoder is not None
+    data = LatentDataset(open_dataset(two_cameras), autoencoder)
+    history, seen = collate([data.clip(0, 0, 2), data.clip(1, 0, 2)]), []
+
+    def policy(observation: dict[str, Tensor]) -> Tensor:
+        seen.append(observation)
+        return torch.zeros(2, 2)
+
+    frames, _ = rollout_policy(model, history, on_pixels(policy, autoencoder, model.spec), 2)
+    assert torch.equal(seen[0]["front"], autoencoder.decode(history.images["front"][:, -1]))
+    assert torch.equal(seen[1]["wrist"], autoencoder.decode(frames.images["wrist"][:, 0]))
+    assert torch.equal(seen[1]["pos"], frames.vectors["pos"][:, 0])
+
+
 # Runs
 
 
@@ -156,8 +173,8 @@ def test_a_run_holds_its_autoencoder_and_says_what_it_is(
     config = json.loads((latent_run / "config.json").read_text())
     identity = load_autoencoder(autoencoder_folder).identity
     assert config["autoencoder"]["identity"] == identity
-    assert config["model"]["patch_size"] == 2
-    assert config["model"]["refine_channels"] == 0
+    assert config["model"]["patch_size"] == 4
+    assert config["model"]["refine_channels"] == 64
     camera = config["spec"]["cameras"]["wrist"]
     assert (camera["kind"], camera["height"], camera["downscale"]) == ("latent", 4, 4)
     assert config["data"]["image_sizes"] == {"front": [16, 16], "wrist": [16, 16]}
@@ -306,5 +323,5 @@ def test_mistakes_are_one_line(
     given = ("--autoencoder", str(autoencoder_folder))
     assert "10x10 pixels do not fit the autoencoder conv" in fails(*given, "--image-size", "10")
     message = fails(*given, "--image-size", "12")  # latents of 3x3
-    assert "camera 'front' is 3x3, which patch_size=2 does not divide" in message
+    assert "camera 'front' is 3x3, which patch_size=4 does not divide" in message
     assert not (tmp_path / "run").exists()
