@@ -35,7 +35,9 @@ def check_stored(dataset: h5py.Dataset) -> None:
 
 def _check_chunks(dataset: h5py.Dataset) -> list[tuple[int, int]]:
     """Return where all chunks are, as byte and size, after checking them."""
-    size = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    varying = dataset.dtype.kind == "O"
+    itemsize = REFERENCE.itemsize if varying else dataset.dtype.itemsize
+    size = math.prod(dataset.chunks) * itemsize
     file_size = dataset.file.id.get_filesize()
     gain = {"gzip": GZIP_GAIN, "lzf": LZF_GAIN}.get(dataset.compression, 0)
     pieces: list[tuple[int, int]] = []
@@ -75,7 +77,7 @@ def _check_references(dataset: h5py.Dataset, pieces: list[tuple[int, int]]) -> N
     """Raise ValueError if values of variable length claim more bytes than the file has."""
     if dataset.id.get_create_plist().get_nfilters():
         raise ValueError("values of variable length in compressed chunks; rewrite without")
-    if dataset.id.get_type().get_size() != REFERENCE.itemsize:
+    if dataset.file.id.get_create_plist().get_sizes()[0] != REFERENCE["address"].itemsize:
         raise ValueError("values of variable length in a layout of another HDF5")
     total = 0
     for start, size in pieces:

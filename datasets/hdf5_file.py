@@ -62,7 +62,7 @@ def open_file(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except HDF5_ERRORS as error:
-        if "lock" in str(error):
+        if "unable to lock file" in str(error):
             raise ValueError(
                 f"{path} is being written by another program ({error}); close that first"
             ) from error
@@ -99,7 +99,7 @@ def members(group: h5py.Group) -> tuple[dict[str, h5py.Group | h5py.Dataset], di
             if isinstance(item, h5py.Group | h5py.Dataset):
                 found[name] = item
         except HDF5_ERRORS as error:
-            problems[name] = str(error)
+            problems[name] = str(error.args[0] if error.args else error)
     return found, problems
 
 

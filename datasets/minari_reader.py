@@ -133,7 +133,7 @@ def _scan(
     check_episodes(str(path), len(file))
     found, problems = members(file)
     for name, why in problems.items():
-        skipped.add(f"episode is a {why}", name)
+        skipped.add(f"episode: {why}", name)
     episodes: list[Episode] = []
     for name in sorted((n for n in found if EPISODE.fullmatch(n)), key=lambda n: int(n[8:])):
         try:
@@ -168,7 +168,7 @@ def _episode(
     inside, problems = members(group)
     for key in ("actions", "observations"):
         if key in problems:
-            raise ValueError(f"{key!r} is a {problems[key]}")
+            raise ValueError(f"{key}: {problems[key]}")
     if not {"actions", "observations"} <= set(inside):
         raise ValueError(f"episode needs 'actions' and 'observations', has {sorted(inside)}")
     actions = _action_header(inside["actions"], choices)
@@ -178,7 +178,7 @@ def _episode(
     else:
         keys = {PLAIN: observations}
     for key, why in bad.items():
-        skipped.add(f"{key} is a {why}", name)
+        skipped.add(f"{key}: {why}", name)
     infos = inside.get("infos")
     flags, _ = arrays(infos) if isinstance(infos, h5py.Group) else ({}, {})
     steps = {**inside, **{f"infos/{key}": item for key, item in flags.items()}}
@@ -272,7 +272,7 @@ def _note_unused(episodes: list[Episode], skipped: Skipped) -> None:
     """Note what the data set says or has that is not used."""
     for episode in episodes:
         num_steps = episode.actions.shape[0]
-        if episode.total_steps is not None and episode.total_steps != num_steps:
+        if episode.total_steps is not None and not np.array_equal(episode.total_steps, num_steps):
             place = f"{episode.name} says {episode.total_steps} for {num_steps}"
             skipped.add("attribute total_steps: not used", place)
         for name in sorted(episode.rest - set(episode.outcomes.values())):

@@ -62,8 +62,10 @@ def control_rate(metadata: Mapping[str, Any]) -> float | None:
 
 
 def _positive(value: object) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and 0 < value < float("inf") else None
+    """Return a number above zero, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < float("inf") else None
 
 
 def read_masks(file: h5py.File, episodes: Set[str], skipped: Skipped) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ from scd_wm.datasets.hdf5_file import (
 )
 from scd_wm.datasets.limits import check_episodes, check_numbers
 from scd_wm.datasets.reader import EpisodeInfo, Field, SourceInfo
+from scd_wm.datasets.robomimic_hdf5 import PLACEHOLDER, REPEATED
 from scd_wm.datasets.robomimic_meta import control_rate, libero_is_late, read_masks, read_metadata
 from scd_wm.datasets.skipped import Skipped, some
 from scd_wm.spec import OUTCOMES
@@ -35,8 +36,6 @@ STEP_KEYS = {  # key of `read`: name in the file
     "terminated": "terminated",
     "success": "success",
 }
-PLACEHOLDER = "placeholder"  # attribute of rewards that robomimic asks for and nobody recorded
-REPEATED = "last_is_repeated"  # attribute of a next_obs without the frame after the last action
 KNOWN = {"actions", "obs", "next_obs", "dones", "states", "initial_state", *STEP_KEYS.values()}
 LAYOUTS = (
     "known are robomimic's (groups data/demo_0, ... with 'actions' and 'obs'; also robosuite's, "
@@ -137,7 +136,7 @@ def _demos(path: Path, data: h5py.Group, skipped: Skipped) -> list[Demo]:
     """
     found, problems = members(data)
     for name, why in problems.items():
-        skipped.add(f"episode is a {why}", name)
+        skipped.add(f"episode: {why}", name)
     demos, raw = [], []
     for name in sorted(found, key=_episode_number):
         try:
@@ -194,7 +193,7 @@ def _demo(
     actions, obs = inside.get("actions"), inside.get("obs")
     for key in ("actions", "obs"):
         if key in problems:
-            raise ValueError(f"{key!r} is a {problems[key]}")
+            raise ValueError(f"{key}: {problems[key]}")
     if not isinstance(actions, h5py.Dataset) or not isinstance(obs, h5py.Group):
         raise ValueError(f"episode needs 'actions' and 'obs', has {sorted(inside)}")
     try:
@@ -206,7 +205,7 @@ def _demo(
         raise ValueError(f"actions: {error}") from error
     observations, bad = arrays(obs)
     for key, why in bad.items():
-        skipped.add(f"obs/{key} is a {why}", name)
+        skipped.add(f"obs/{key}: {why}", name)
     return Demo(name, group, header, observations, inside)
 
 
@@ -252,7 +251,7 @@ def _episode(demo: Demo, fields: Mapping[str, Field], late: bool) -> EpisodeInfo
         has_last_observation=late or demo.with_last >= set(demo.fits),
         missing=frozenset(fields) - frozenset(demo.fits),
         image_shapes={key: shape for key, shape in demo.fits.items() if shape != fields[key].shape},
-        success=bool(success) if np.ndim(success) == 0 and success is not None else None,
+        success=bool(success) if isinstance(success, bool | np.bool_ | np.integer) else None,
     )
 
 
@@ -260,7 +259,7 @@ def _note_unused(data: h5py.Group, demos: list[Demo], skipped: Skipped) -> None:
     """Note what the file says or has that is not used."""
     num_steps = sum(demo.num_steps for demo in demos)
     total = attribute(data, "total")
-    if total is not None and total != num_steps:
+    if total is not None and not np.array_equal(total, num_steps):
         skipped.add(f"attribute total: says {total} steps, the usable episodes have {num_steps}")
     if any("dones" in demo.rest and "terminated" not in demo.rest for demo in demos):
         skipped.add("dones: not used, as it also marks the end of a recording")
