@@ -95,11 +95,13 @@ def members(group: h5py.Group) -> tuple[dict[str, h5py.Group | h5py.Dataset], di
     found, problems = {}, {}
     for name in group:
         try:
+            if isinstance(name, bytes):
+                raise ValueError("a name that is no text")
             item = open_member(group, name)
             if isinstance(item, h5py.Group | h5py.Dataset):
                 found[name] = item
         except HDF5_ERRORS as error:
-            problems[name] = str(error.args[0] if error.args else error)
+            problems[str(name)] = str(error.args[0] if error.args else error)
     return found, problems
 
 
@@ -221,7 +223,7 @@ def attribute(item: h5py.Group | h5py.Dataset, name: str) -> Any:
 
 def first_names(group: h5py.Group, count: int = 5) -> list[str]:
     """Return the first names in a group, for a message."""
-    return list(islice(group, count))
+    return [str(name) for name in islice(group, count)]
 
 
 class Hdf5Handle:

@@ -38,7 +38,7 @@ def is_minari(path: Path) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            return any(EPISODE.fullmatch(name) for name in islice(file, NAMES_LOOKED_AT))
+            return any(EPISODE.fullmatch(str(name)) for name in islice(file, NAMES_LOOKED_AT))
     except HDF5_ERRORS:
         return False  # the reader of other HDF5 files says that it is damaged
 

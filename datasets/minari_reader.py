@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,6 +30,7 @@ from scd_wm.datasets.hdf5_file import (
     arrays,
     attribute,
     describe,
+    first_names,
     members,
     naming_damage,
     open_file,
@@ -65,7 +67,7 @@ class Episode:
     observations: dict[str, h5py.Dataset]
     outcomes: dict[str, str]  # outcome: its name in the file
     rest: set[str]  # what else is in the group
-    total_steps: object  # as an attribute says
+    total_steps: Any  # as an attribute says
     fits: dict[str, tuple[int, ...]] = field(default_factory=dict)  # key: one frame's shape
     with_last: set[str] = field(default_factory=set)  # keys whose frame T is stored
 
@@ -149,7 +151,7 @@ def _scan(
         if episode.fits:
             episodes.append(episode)
     if not episodes:
-        reason = "; ".join(skipped.lines()[:3]) or f"it has {sorted(file)[:5]}"
+        reason = "; ".join(skipped.lines()[:3]) or f"it has {first_names(file)}"
         raise ValueError(f"{path} has no usable episode: {reason}")
     _note_unused(episodes, skipped)
     return episodes
@@ -259,7 +261,8 @@ def _rows_of_numbers(dataset: h5py.Dataset) -> int:
 def _common_outcomes(episodes: list[Episode], skipped: Skipped) -> dict[str, str]:
     """Return the outcomes that every episode has under the same name."""
     common = {}
-    for outcome, name in episodes[0].outcomes.items():
+    names = {outcome: name for e in reversed(episodes) for outcome, name in e.outcomes.items()}
+    for outcome, name in names.items():
         lacking = [e.name for e in episodes if e.outcomes.get(outcome) != name]
         if not lacking:
             common[outcome] = name

@@ -21,6 +21,7 @@ from scd_wm.datasets.hdf5_file import (
     arrays,
     attribute,
     describe,
+    first_names,
     members,
     open_member,
 )
@@ -28,7 +29,7 @@ from scd_wm.datasets.limits import check_episodes, check_numbers
 from scd_wm.datasets.reader import EpisodeInfo, Field, SourceInfo
 from scd_wm.datasets.robomimic_hdf5 import PLACEHOLDER, REPEATED
 from scd_wm.datasets.robomimic_meta import control_rate, libero_is_late, read_masks, read_metadata
-from scd_wm.datasets.skipped import Skipped, some
+from scd_wm.datasets.skipped import Skipped
 from scd_wm.spec import OUTCOMES
 
 STEP_KEYS = {  # key of `read`: name in the file
@@ -121,7 +122,7 @@ def _data(path: Path, file: h5py.File) -> h5py.Group:
     if not isinstance(data, h5py.Group) or not len(data):
         why = f" ('data': {problems['data']})" if "data" in problems else ""
         raise ValueError(
-            f"{path} is HDF5, but has no episodes under 'data'; it has {some(sorted(file))}{why}; "
+            f"{path} is HDF5, but has no episodes under 'data'; it has {first_names(file)}{why}; "
             f"{LAYOUTS}; convert it or write a reader of your own"
         )
     check_episodes(str(path), len(data))
@@ -152,7 +153,7 @@ def _demos(path: Path, data: h5py.Group, skipped: Skipped) -> list[Demo]:
     if raw and not demos:
         raise ValueError(
             f"{path} is a raw recording: data/{raw[0]} has no 'obs', only "
-            f"{sorted(found[raw[0]])}; make observations (robosuite's with robomimic's "
+            f"{first_names(found[raw[0]])}; make observations (robosuite's with robomimic's "
             "dataset_states_to_obs.py, Isaac Lab's by replaying it with a recorder of "
             "observations) and open the file that has them"
         )
