@@ -56,8 +56,8 @@ def test_isaac_lab_says_success_and_rate(tmp_path: Path) -> None:
     assert set(info.fields) == {"joint_pos", "rgb/table"}
     assert [e.has_last_observation for e in info.episodes] == [False, False]
     assert info.skipped == (
-        "obs/normalised: float images with values from -0.5 to 0.496078, neither 0 to 1 nor 0 to 255 "
-        "(2): demo_0, demo_1",
+        "obs/normalised: float images with values from -0.5 to 0.496078, neither 0 to 1 nor 0 to "
+        "255 (2): demo_0, demo_1",
         "processed_actions: beside 'actions' and 'obs', not used (2): demo_0, demo_1",
     )
 

@@ -226,7 +226,7 @@ def test_a_file_that_is_being_written_is_refused(path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdin and process.stdout
+    assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     try:
         with pytest.raises(ValueError, match=r"being written by another program .*close that"):
@@ -247,6 +247,18 @@ def test_a_file_whose_writer_was_killed_is_refused(path: Path) -> None:
         open_reader(path)
 
 
+def what_reading_says(path: Path) -> str:
+    """Read everything; return the file's name if an error names it, else the error."""
+    try:
+        reader = open_reader(path)
+        for index, episode in enumerate(reader.info.episodes):
+            for key in {*reader.info.fields, "action"} - episode.missing:
+                reader.read(index, key, 0, episode.num_actions)
+    except ValueError as error:
+        return path.name if path.name in str(error) else str(error)
+    return ""
+
+
 def test_flipped_bytes_give_an_error_or_a_note(path: Path) -> None:
     content = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -257,13 +269,7 @@ def test_flipped_bytes_give_an_error_or_a_note(path: Path) -> None:
             damaged[place] = rng.integers(256)
         path.unlink()  # HDF5 may share what it knows of a file that is the same on disk
         path.write_bytes(damaged)
-        try:
-            reader = open_reader(path)
-            for index, episode in enumerate(reader.info.episodes):
-                for key in {*reader.info.fields, "action"} - episode.missing:
-                    reader.read(index, key, 0, episode.num_actions)
-        except ValueError as error:
-            assert "data.hdf5" in str(error)
+        assert what_reading_says(path) in ("", path.name)
     assert time.monotonic() - start < 60
 
 

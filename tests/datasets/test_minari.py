@@ -1,5 +1,6 @@
 """Minari data sets: images, spaces, infos, and what is said of what cannot be read."""
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.formats import open_reader
@@ -70,9 +72,8 @@ def test_images_are_read_exactly_lossless_or_as_pillow_decodes_them(tmp_path: Pa
     assert {f.shape for f in reader.info.fields.values()} == {(32, 48, 3)}
     np.testing.assert_array_equal(reader.read(1, "raw", 1, T + 1), images()[1:])
     np.testing.assert_array_equal(reader.read(1, "a/equal_jpeg", 0, T + 1), equal)
-    decoded = reader.read(1, "jpeg", 2, 4)
-    assert decoded.shape == (2, 32, 48, 3)
-    assert 0 < np.abs(decoded.astype(int) - images()[2:4]).mean() < 40  # noise is hard for JPEG
+    decoded = [np.asarray(Image.open(io.BytesIO(jpeg(i).tobytes()))) for i in images()[2:4]]
+    np.testing.assert_array_equal(reader.read(1, "jpeg", 2, 4), np.stack(decoded))
 
 
 def test_one_array_of_observations_keeps_its_name(tmp_path: Path) -> None:
@@ -86,10 +87,10 @@ def test_discrete_actions_become_one_hot(tmp_path: Path) -> None:
     path = write(
         tmp_path / "m", {"": STATE}, np.array([1, 5, 3, 1]), action_space=json.dumps(space)
     )
-    reader = open_reader(path)
-    assert reader.info.action_dim == 5
-    np.testing.assert_array_equal(reader.read(0, "action", 1, 4), np.eye(5)[[4, 2, 0]])
-    edit(path, lambda file: file["episode_0/actions"].__setitem__(2, 6))
+    assert open_reader(path).info.action_dim == 5
+    rows = open_reader(path).read(0, "action", 1, 4)
+    np.testing.assert_array_equal(rows, np.eye(5)[[4, 2, 0]])
+    reader = edit(path, lambda file: file["episode_0/actions"].__setitem__(2, 6))
     with pytest.raises(ValueError, match=r"episode_0/actions in .* 3 to 6, but .*\(5,\) choices"):
         reader.read(0, "action", 2, 4)
 
