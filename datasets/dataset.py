@@ -39,7 +39,7 @@ def open_dataset(
     """Open a data set of any known format without converting it.
 
     Args:
-        path: A robomimic HDF5 file or a LeRobot v2.x folder.
+        path: A robomimic HDF5 file or a LeRobot v2 or v3 folder.
         cameras: Names of the cameras to use; None takes all, () none.
         vectors: Names of the vectors to use; None takes all, () none.
         image_size: Height and width (one number: both) that all images are resized to, which may

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scd_wm.datasets.lerobot_meta import is_lerobot
-from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.lerobot_reader import LeRobotReader
 from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.robomimic_reader import RobomimicReader, is_hdf5
 
@@ -26,7 +26,7 @@ class Format(NamedTuple):
 
 READERS = [
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
-    Format("LeRobot v2.0 or v2.1 folder", is_lerobot, LeRobotReader),
+    Format("LeRobot v2 or v3 folder", is_lerobot, LeRobotReader),
 ]
 
 

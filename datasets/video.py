@@ -1,16 +1,26 @@
 """Look into video files and decode them with PyAV.
 
-Axes: H height, W width.
+Axes: H height, W width. Seconds are counted on the video's own clock from its first frame, which
+stays right where a data set declares another frame rate than its videos have.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+
+from scd_wm.datasets.limits import MAX_IMAGE_BYTES, check_images
+
+# FFmpeg decodes a few frames when it opens a file: it must not believe any size either.
+OPTIONS = {"max_pixels": str(MAX_IMAGE_BYTES // 3)}
+DAMAGE = (av.FFmpegError, EOFError, MemoryError, UnicodeError)  # and what of a file says so
 
 
 @dataclass(frozen=True)
@@ -20,38 +30,105 @@ class VideoFile:
     height: int
     width: int
     num_frames: int  # 0 where the header does not say
+    fps: float = 0.0  # 0 where the header does not say
+    duration_s: float = math.inf
+
+    def frames_from(self, start_s: float, stop_s: float) -> float:
+        """Return how many frames there are from one time to another; inf where that is open."""
+        if start_s == 0 and stop_s == math.inf:
+            return self.num_frames or math.inf
+        seconds = min(stop_s, self.duration_s) - start_s
+        return max(round(seconds * self.fps), 0) if math.isfinite(seconds) else seconds
 
 
 def probe(path: Path) -> VideoFile:
     """Read the header of a video.
 
     Raises:
-        ValueError: If the file is no video or is cut short.
+        ValueError: If the file is no video, is cut short, or claims images that cannot be.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=OPTIONS) as container:
             stream = container.streams.video[0]
-            return VideoFile(stream.height, stream.width, stream.frames)
-    except (av.FFmpegError, IndexError) as error:
+            header = VideoFile(
+                stream.height,
+                stream.width,
+                stream.frames,
+                float(stream.average_rate or 0),
+                math.inf
+                if stream.duration is None or stream.time_base is None
+                else float(stream.duration * stream.time_base),
+            )
+    except (*DAMAGE, IndexError) as error:
         raise ValueError(f"{path} is no video or is damaged ({error})") from error
+    check_images(str(path), (1, header.height, header.width, 3))
+    if min(header.height, header.width) < 1:
+        raise ValueError(f"{path} has images of {header.height}x{header.width} pixels")
+    return header
 
 
-def decode(path: Path, num_frames: int) -> Iterator[np.ndarray]:
-    """Yield the first `num_frames` images of a video in order, (H, W, 3) uint8 each.
+def decode(path: Path, num_frames: int, start_s: float = 0.0) -> Iterator[np.ndarray]:
+    """Yield `num_frames` images of a video in order, (H, W, 3) uint8 each.
+
+    Args:
+        path: The video.
+        num_frames: How many.
+        start_s: Time of the first one. What comes before it is decoded from a key frame on only.
 
     Raises:
-        ValueError: If the video ends or breaks sooner.
+        ValueError: If the video ends or breaks sooner, or images change their size or are turned.
     """
-    count = 0
+    count, shape = 0, None
     try:
-        with av.open(str(path)) as container:
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
+        with av.open(str(path), options=OPTIONS) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in _frames_from(container, stream, start_s):
                 if count == num_frames:
                     break
+                shape = shape or (frame.height, frame.width)
+                _check_frame(path, count, frame, shape)
                 yield frame.to_ndarray(format="rgb24")
                 count += 1
-    except av.FFmpegError as error:
+    except (*DAMAGE, IndexError) as error:
         raise ValueError(f"{path} is damaged after {count} frames ({error})") from error
     if count < num_frames:
         raise ValueError(f"{path} ends after {count} frames, its episode has {num_frames}")
+
+
+def _frames_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
+    """Yield the frames from a time on; those from the beginning need no times."""
+    if start_s == 0:
+        yield from container.decode(stream)
+        return
+    rate = float(stream.average_rate or 0)
+    if not rate or stream.time_base is None:
+        raise ValueError(
+            f"{container.name} does not say its frame rate, needed to find {start_s} s"
+        )
+    begin_s = float((stream.start_time or 0) * stream.time_base)
+    wanted_s = begin_s + start_s - 0.5 / rate
+    for seek_s in (wanted_s, begin_s):  # where the key frame found is too late, from the beginning
+        container.seek(max(int(seek_s / stream.time_base), 0), stream=stream, backward=True)
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is not None and (first.time or 0) <= wanted_s + 1 / rate:
+            break
+    for frame in itertools.chain([first] if first is not None else [], frames):
+        if frame.time is not None and frame.time >= wanted_s:
+            yield frame
+
+
+def _check_frame(path: Path, number: int, frame: Any, shape: tuple[int, int]) -> None:
+    """Raise ValueError if a frame is no picture like those before it."""
+    if (frame.height, frame.width) != shape:
+        raise ValueError(
+            f"{path}: image {number} has {frame.height}x{frame.width} pixels, the first one has "
+            f"{shape[0]}x{shape[1]}"
+        )
+    if getattr(frame, "rotation", 0):  # PyAV says so from version 13 on
+        raise ValueError(
+            f"{path} is to be turned by {frame.rotation} degrees when shown; write it upright"
+        )
+    if frame.is_corrupt:
+        raise ValueError(f"{path} is damaged: image {number} is incomplete")

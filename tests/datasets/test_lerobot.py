@@ -14,7 +14,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from scd_wm.datasets.dataset import open_dataset
-from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.lerobot_reader import LeRobotReader
 
 CAMERA = "observation.images.top"
 WriteVideo = Callable[[Path, np.ndarray], None]
