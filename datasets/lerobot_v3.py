@@ -6,6 +6,7 @@ Rows are found by what the data files say in `episode_index`, so that wrong offs
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,10 @@ def _runs(path: Path, notes: Notes) -> Iterator[_Run]:
         except ValueError as error:
             notes.add("data", str(error))
             continue
-        bounds = np.flatnonzero(np.diff(episode_index)) + 1
-        for start, stop in zip([0, *bounds], [*bounds, len(episode_index)], strict=True):
+        bounds = (np.flatnonzero(np.diff(episode_index)) + 1).tolist()
+        for start, stop in itertools.pairwise([0, *bounds, table.num_rows]):
+            frames = frame_index[start:stop] if len(frame_index) else np.arange(stop - start)
             if start < stop:
-                frames = frame_index[start:stop] if len(frame_index) else np.arange(stop - start)
                 yield _Run(int(episode_index[start]), table, start, stop, _first_or_why(frames))
 
 
