@@ -91,7 +91,9 @@ def major_version(path: Path, info: Mapping[str, Any], notes: Notes) -> int:
             f"v3.0{todo}"
         )
     if minor > NEWEST[major]:
-        notes.add("version", f"version {version}: newer than is known, read as v{major}.0")
+        notes.add(
+            "version", f"version {version}: newer than is known, read as v{major}.{NEWEST[major]}"
+        )
     return major
 
 

@@ -18,9 +18,17 @@ import numpy as np
 
 from scd_wm.datasets.limits import MAX_IMAGE_BYTES, check_images
 
-# FFmpeg decodes a few frames when it opens a file: it must not believe any size either.
-OPTIONS = {"max_pixels": str(MAX_IMAGE_BYTES // 3)}
-DAMAGE = (av.FFmpegError, EOFError, MemoryError, UnicodeError)  # and what of a file says so
+MAX_PIXELS = MAX_IMAGE_BYTES // 3
+# What PyAV raises on damaged files; AttributeError where FFmpeg knows no decoder for the stream.
+DAMAGE = (
+    av.FFmpegError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -48,22 +56,16 @@ def probe(path: Path) -> VideoFile:
         ValueError: If the file is no video, is cut short, or claims images that cannot be.
     """
     try:
-        with av.open(str(path), options=OPTIONS) as container:
+        with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            header = VideoFile(
-                stream.height,
-                stream.width,
-                stream.frames,
-                float(stream.average_rate or 0),
-                math.inf
-                if stream.duration is None or stream.time_base is None
-                else float(stream.duration * stream.time_base),
-            )
-    except (*DAMAGE, IndexError) as error:
+            duration_s = math.inf
+            if stream.duration is not None and stream.time_base is not None:
+                duration_s = float(stream.duration * stream.time_base)
+            fps = float(stream.average_rate or 0)
+            header = VideoFile(stream.height, stream.width, stream.frames, fps, duration_s)
+    except DAMAGE as error:
         raise ValueError(f"{path} is no video or is damaged ({error})") from error
-    check_images(str(path), (1, header.height, header.width, 3))
-    if min(header.height, header.width) < 1:
-        raise ValueError(f"{path} has images of {header.height}x{header.width} pixels")
+    _check_size(path, header.height, header.width)
     return header
 
 
@@ -80,17 +82,17 @@ def decode(path: Path, num_frames: int, start_s: float = 0.0) -> Iterator[np.nda
     """
     count, shape = 0, None
     try:
-        with av.open(str(path), options=OPTIONS) as container:
+        with av.open(str(path)) as container:
             stream = container.streams.video[0]
+            _check_size(path, stream.height, stream.width)
             stream.thread_type = "AUTO"
-            for frame in _frames_from(container, stream, start_s):
-                if count == num_frames:
-                    break
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # may grow on the way
+            for frame in itertools.islice(_frames_from(container, stream, start_s), num_frames):
                 shape = shape or (frame.height, frame.width)
                 _check_frame(path, count, frame, shape)
                 yield frame.to_ndarray(format="rgb24")
                 count += 1
-    except (*DAMAGE, IndexError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged after {count} frames ({error})") from error
     if count < num_frames:
         raise ValueError(f"{path} ends after {count} frames, its episode has {num_frames}")
@@ -117,6 +119,12 @@ def _frames_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
     for frame in itertools.chain([first] if first is not None else [], frames):
         if frame.time is not None and frame.time >= wanted_s:
             yield frame
+
+
+def _check_size(path: Path, height: int, width: int) -> None:
+    check_images(str(path), (1, height, width, 3))
+    if min(height, width) < 1:
+        raise ValueError(f"{path} is damaged: its images are of {height}x{width} pixels")
 
 
 def _check_frame(path: Path, number: int, frame: Any, shape: tuple[int, int]) -> None:

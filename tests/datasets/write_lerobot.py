@@ -157,3 +157,30 @@ def image_column(pictures: np.ndarray, format: str = "PNG") -> pa.Array:
         Image.fromarray(picture).save(buffer, format)
         rows.append({"bytes": buffer.getvalue(), "path": f"frame-{number:06d}.png"})
     return pa.array(rows)
+
+
+def change_info(folder: Path, **changes: Any) -> None:
+    """Change entries of `meta/info.json`; `features` are added to those there are."""
+    file = folder / "meta/info.json"
+    info = json.loads(file.read_text())
+    info["features"] |= changes.pop("features", {})
+    file.write_text(json.dumps(info | changes))
+
+
+def cut(file: Path, share: float = 0.5) -> None:
+    """Leave only the first part of a file."""
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+
+
+def change_rows(file: Path, **options: Any) -> None:
+    """Rewrite a parquet file: `keep` these rows, `drop` a column, set columns by `values`."""
+    table = parquet.read_table(file)
+    if "keep" in options:
+        table = table.take(options["keep"])
+    for name in (options.get("drop"), *options.get("values", {})):
+        if name in table.column_names:
+            table = table.drop_columns([name])
+    for name, values in options.get("values", {}).items():
+        table = table.append_column(name, values)
+    parquet.write_table(table, file, row_group_size=options.get("row_group_size"))
