@@ -82,7 +82,10 @@ class LeRobotReader:
     @contextmanager
     def _naming(self, episode: int, key: str) -> Iterator[None]:
         """Say in errors of which episode and key what is damaged was to be read."""
+        info = self.info.episodes[episode]
         try:
+            if key in info.missing:
+                raise ValueError(f"{self.info.path} lacks it there")
             yield
         except ValueError as error:
-            raise ValueError(f"{key} of {self.info.episodes[episode].name}: {error}") from error
+            raise ValueError(f"{key} of {info.name}: {error}") from error

@@ -211,7 +211,9 @@ def _outcomes(episodes: Sequence[Episode], notes: Notes) -> tuple[str, ...]:
         elif any(column in episode.table.columns for episode in episodes):
             lacking = sum(width != 1 for width in widths)
             notes.add(
-                "outcomes", f"{column}: not used, {lacking} episodes lack it as one number a step"
+                "outcomes",
+                f"{column}: not used, {lacking} of {len(widths)} episodes lack it as one number a "
+                "step",
             )
     if any("next.done" in episode.table.columns for episode in episodes):
         notes.add("outcomes", "next.done: not used, as it also marks the end of a recording")

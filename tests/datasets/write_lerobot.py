@@ -142,7 +142,7 @@ def encode(
     path.parent.mkdir(parents=True, exist_ok=True)
     options = options or {"crf": "10", "g": "4", "bf": "2"}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options=dict(options))
+        stream: Any = container.add_stream(codec, rate=fps, options=dict(options))
         stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], pix_fmt
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -184,3 +184,9 @@ def change_rows(file: Path, **options: Any) -> None:
     for name, values in options.get("values", {}).items():
         table = table.append_column(name, values)
     parquet.write_table(table, file, row_group_size=options.get("row_group_size"))
+
+
+def write_table(path: Path, **columns: pa.Array) -> Path:
+    """Write a parquet file."""
+    parquet.write_table(pa.table(columns), path, compression="zstd")
+    return path
