@@ -10,6 +10,7 @@ are opened for each read, so nothing is shared between processes.
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,8 +66,12 @@ class Table:
         return self.columns[column].width if column in self.columns else 0
 
     @classmethod
-    def open(cls, path: Path) -> Table:
+    def open(cls, path: Path, ignore: str | None = None) -> Table:
         """Read the footer and the widths of the columns.
+
+        Args:
+            path: The parquet file.
+            ignore: Columns whose names begin so are left out.
 
         Raises:
             ValueError: If the file is damaged or claims what cannot be.
@@ -76,11 +81,12 @@ class Table:
             ends = tuple(itertools.accumulate(group.num_rows for group in groups))
             if any(group.num_rows < 0 for group in groups) or (ends and ends[-1] > MAX_STEPS):
                 raise ValueError(f"{path} claims {ends[-1]} rows; allowed are {MAX_STEPS}")
-            columns = {
-                column.name: _column(path, file, column.name, column.type)
+            columns = tuple(
+                (column.name, _column(path, file, column.name, column.type))
                 for column in file.schema_arrow
-            }
-        return cls(path, ends, columns)
+                if ignore is None or not column.name.startswith(ignore)
+            )
+        return cls(path, ends, _shared(columns))
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield each row group that has some of rows `start` to `stop - 1`, and which of its own.
@@ -137,6 +143,12 @@ class Table:
                 rows = enumerate(_batches(file, group, column, 1))
                 for row, item in itertools.islice(rows, first, last):
                     yield before + row, item[0].as_py()
+
+
+@functools.lru_cache(maxsize=16)
+def _shared(columns: tuple[tuple[str, Column], ...]) -> Mapping[str, Column]:
+    """Return the same mapping for the same columns, as data sets have up to 100,000 such files."""
+    return dict(columns)
 
 
 class RecentRows:

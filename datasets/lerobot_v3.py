@@ -138,7 +138,7 @@ def _described(
         notes.add("meta", "meta/episodes: absent, so that no episode can be found in a video")
     for file in files:
         try:
-            table = Table.open(file)
+            table = Table.open(file, ignore="stats/")
             check_episodes(str(file), table.num_rows)
             index, length = _column(table, "episode_index"), _column(table, "length")
             if len(index) != table.num_rows or len(length) != table.num_rows:

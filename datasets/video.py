@@ -104,21 +104,24 @@ def _frames_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
         yield from container.decode(stream)
         return
     rate = float(stream.average_rate or 0)
-    if not rate or stream.time_base is None:
-        raise ValueError(
-            f"{container.name} does not say its frame rate, needed to find {start_s} s"
+    if "mp4" not in container.format.name or not rate or stream.time_base is None:
+        raise ValueError(  # files without an index are sought in by guessing
+            f"{container.name} is {container.format.name} at {rate:g} frames a second; the image "
+            f"at {start_s:g} s can be found in mp4 files that say their rate"
         )
-    begin_s = float((stream.start_time or 0) * stream.time_base)
-    wanted_s = begin_s + start_s - 0.5 / rate
-    for seek_s in (wanted_s, begin_s):  # where the key frame found is too late, from the beginning
-        container.seek(max(int(seek_s / stream.time_base), 0), stream=stream, backward=True)
-        frames = container.decode(stream)
-        first = next(frames, None)
-        if first is not None and (first.time or 0) <= wanted_s + 1 / rate:
-            break
-    for frame in itertools.chain([first] if first is not None else [], frames):
-        if frame.time is not None and frame.time >= wanted_s:
-            yield frame
+    wanted_s = float((stream.start_time or 0) * stream.time_base) + start_s - 0.5 / rate
+    container.seek(max(int(wanted_s / stream.time_base), 0), stream=stream, backward=True)
+    frames = (frame for frame in container.decode(stream) if (frame.time or 0) >= wanted_s)
+    first = next(frames, None)
+    if first is None:
+        return
+    if first.time > wanted_s + 1 / rate:
+        raise ValueError(
+            f"{container.name} is damaged: it has no image at {start_s:g} s, the next one is at "
+            f"{first.time:g} s"
+        )
+    yield first
+    yield from frames
 
 
 def _check_size(path: Path, height: int, width: int) -> None:

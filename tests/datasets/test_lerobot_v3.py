@@ -61,6 +61,12 @@ def test_info_says_what_the_files_hold(lerobot_v3_folder: Path) -> None:
     ]
 
 
+def test_a_newer_minor_version_is_read_with_a_note(lerobot_v3_folder: Path) -> None:
+    change_info(lerobot_v3_folder, codebase_version="v3.1")
+    assert skipped(lerobot_v3_folder) == ("version v3.1: newer than is known, read as v3.0",)
+    assert times(lerobot_v3_folder, 1) == [0, 1]
+
+
 def test_splits_are_masks(lerobot_v3_folder: Path) -> None:
     change_info(lerobot_v3_folder, splits={"train": "0:2", "test": "2:99", "odd": [1], "all": ":"})
     info = LeRobotReader(lerobot_v3_folder).info

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from scd_wm.datasets.dataset import open_dataset
+from scd_wm.datasets.lerobot_episodes import fill_template
 from scd_wm.datasets.lerobot_reader import LeRobotReader
 from tests.datasets.test_lerobot_v3 import CAMERA, META, VIDEO, names, skipped, times
 from tests.datasets.write_lerobot import change_info, change_rows, cut, encode
@@ -80,6 +81,13 @@ def test_templates_that_point_nowhere_do_not_matter(
 ) -> None:
     change_info(lerobot_v3_folder, data_path=template, video_path=template, chunks_size=0)
     assert times(lerobot_v3_folder, 1) == [0, 1]
+
+
+def test_a_template_that_would_fill_memory_is_not_filled(tmp_path: Path) -> None:
+    for digits in (3, 100):
+        (tmp_path / f"{7:0{digits}d}.mp4").touch()
+    assert fill_template(tmp_path, "{file:03d}.mp4", {"file": 7}) == tmp_path / "007.mp4"
+    assert fill_template(tmp_path, "{file:0100d}.mp4", {"file": 7}) is None
 
 
 def test_a_template_for_videos_is_followed(lerobot_v3_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -100,6 +101,41 @@ def test_a_video_that_ends_sooner_than_its_header_says_is_an_error(video: Path) 
     for start_s in (0.0, 0.5):
         with pytest.raises(ValueError, match=r"video\.mp4 (ends|is damaged) after \d+ frames"):
             list(decode(video, 15, start_s))
+
+
+@pytest.mark.parametrize("suffix", ["ts", "avi", "mkv", "h264"])
+def test_parts_of_files_without_an_index_are_refused(tmp_path: Path, suffix: str) -> None:
+    encode(tmp_path / f"video.{suffix}", NOISE)
+    video = (tmp_path / f"video.{suffix}").rename(tmp_path / "video.mp4")
+    assert len(list(decode(video, 20))) == 20
+    with pytest.raises(ValueError, match=r"video\.mp4 is \w+.* can be found in mp4 files that"):
+        list(decode(video, 2, 0.5))
+
+
+def test_a_part_whose_first_image_is_not_there_is_an_error(tmp_path: Path) -> None:
+    video = tmp_path / "video.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "0", "g": "1"})
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for number, picture in enumerate(NOISE):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.time_base, frame.pts = Fraction(1, 10), number + 50 * (number > 9)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match=r"no image at 3 s, the next one is at 6 s"):
+        list(decode(video, 2, 3.0))
+
+
+def test_an_image_that_is_concealed_is_an_error(video: Path) -> None:
+    content = bytearray(video.read_bytes())
+    with av.open(str(video)) as container:
+        packet = next(p for number, p in enumerate(container.demux(video=0)) if number == 5)
+        assert packet.pos is not None
+        middle = packet.pos + packet.size // 2
+        content[middle : packet.pos + packet.size] = bytes(packet.size - packet.size // 2)
+    video.write_bytes(content)
+    with pytest.raises(ValueError, match=r"video\.mp4 is damaged: image \d is incomplete"):
+        list(decode(video, 20))
 
 
 @pytest.mark.parametrize(("start_s", "found"), [(99.0, 0), (1.8, 2)])
