@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scd_wm.datasets.hdf5_file import is_hdf5
 from scd_wm.datasets.lerobot_meta import is_lerobot
-from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.lerobot_reader import LeRobotReader
 from scd_wm.datasets.minari_meta import is_minari
 from scd_wm.datasets.minari_reader import MinariReader
 from scd_wm.datasets.mixture import is_mixture, open_mixture
@@ -31,8 +31,8 @@ class Format(NamedTuple):
 READERS = [
     Format("Minari HDF5 file or folder", is_minari, MinariReader),  # before all other HDF5
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
-    Format("LeRobot v2.0 or v2.1 folder", is_lerobot, LeRobotReader),
     Format("mixture file", is_mixture, lambda path: open_mixture(path, open_reader)),
+    Format("LeRobot v2 or v3 folder", is_lerobot, LeRobotReader),
 ]
 
 

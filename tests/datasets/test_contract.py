@@ -12,11 +12,12 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 
 LENGTHS = (5, 2, 7)
-FORMATS = ["robomimic", "lerobot", "minari"]
+FORMATS = ["robomimic", "lerobot", "lerobot_v3", "minari"]
 NAMES = {  # camera, vector, and whether the observation after the last action is stored
     "robomimic": ("top_image", "state", True),
     "lerobot": ("observation.images.top", "observation.state", False),
     "minari": ("views/top_jpeg", "state", True),
+    "lerobot_v3": ("observation.images.top", "observation.state", False),
 }
 
 
@@ -33,6 +34,7 @@ def path(format_name: str, request: pytest.FixtureRequest) -> Path:
         "robomimic": "robomimic_file",
         "lerobot": "lerobot_folder",
         "minari": "minari_folder",
+        "lerobot_v3": "lerobot_v3_folder",
     }[format_name]
     found: Path = request.getfixturevalue(fixture)
     return found
