@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from scd_wm.datasets.lerobot_meta import is_lerobot
 from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.npz_episodes import NpzEpisodesReader, is_npz_episodes
 from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.replay_buffer import ReplayBufferReader, is_replay_buffer
 from scd_wm.datasets.robomimic_reader import RobomimicReader, is_hdf5
@@ -29,6 +30,7 @@ READERS = [
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
     Format("LeRobot v2.0 or v2.1 folder", is_lerobot, LeRobotReader),
     Format("diffusion-policy replay buffer", is_replay_buffer, ReplayBufferReader),
+    Format("npz episodes", is_npz_episodes, NpzEpisodesReader),
 ]
 
 
