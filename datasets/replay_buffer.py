@@ -55,6 +55,9 @@ class ReplayBufferReader:
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         """See `scd_wm.datasets.reader.Reader.read`."""
         array, first = self._scan.arrays[key], self._scan.starts[episode]
+        num_rows = self.info.episodes[episode].num_actions
+        if not 0 <= start <= stop <= num_rows:  # those beyond are another episode's
+            raise IndexError(f"no rows {start} to {stop - 1} of {key}: it has {num_rows}")
         if key in self._scan.cameras:
             return self._images(key, first + start, first + stop)
         rows = array.read(first + start, first + stop)

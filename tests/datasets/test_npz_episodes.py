@@ -180,7 +180,8 @@ def test_a_folder_without_a_mapping_gets_one_that_works(tmp_path: Path) -> None:
     (folder / "scd_wm.json").unlink()
     for file in folder.glob("*.npz"):  # names that a guess can know
         arrays = dict(np.load(file))
-        arrays["actions"] = arrays.pop("act") + np.float32(0.5) * (arrays["rew"] > 0)
+        arrays["actions"] = arrays.pop("act")
+        arrays["actions"][1:] += 0.5
         arrays["reward"] = arrays.pop("rew")
         np.savez(file, **arrays)
     for path in (folder, folder / "0.npz", tmp_path):
