@@ -101,7 +101,7 @@ def _camera(file: Path, name: str, found: Any) -> CameraMap:
     unknown = sorted(set(entry) - {"key", "layout", "channels", "scale"})
     layout, channels = entry.get("layout", "HWC"), entry.get("channels")
     scale = entry.get("scale")
-    if unknown or layout not in LAYOUTS:
+    if unknown or not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(
             f"{file}: {where} has unknown entries {unknown} or a layout other than {list(LAYOUTS)}"
             f": {layout!r}"

@@ -224,6 +224,7 @@ def test_two_mappings_in_a_folder_are_refused(tmp_path: Path) -> None:
         ({"cameras": ["top"]}, r"cameras must be an object of names, is \['top'\]"),
         ({"cameras": {"top": "x"}}, r"cameras\.top must be an object"),
         ({"cameras": {"top": {"layout": "WHC"}}}, r"layout other than .*'CHW'.*: 'WHC'"),
+        ({"cameras": {"top": {"layout": []}}}, r"layout other than .*: \[\]"),
         ({"cameras": {"top": {"crop": 1}}}, r"cameras\.top has unknown entries \['crop'\]"),
         ({"cameras": {"top": {"channels": [3, 3]}}}, r"channels must be \[first, after the last\]"),
         ({"cameras": {"top": {"channels": 3}}}, "channels must be"),
