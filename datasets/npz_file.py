@@ -80,7 +80,7 @@ class NpzArray:
                 if start:
                     entry.seek(self.offset + start)
                 else:
-                    entry.read(self.offset)  # a seek would leave the checksum out
+                    entry.read(self.offset)  # a seek may leave the checksum out
                 for done in range(0, length, block_bytes):
                     expected = min(block_bytes, length - done)
                     values = entry.read(expected)

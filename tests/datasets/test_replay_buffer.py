@@ -89,6 +89,12 @@ def test_float_images_give_back_the_pixels(tmp_path: Path, dtype: str, top: int)
     assert f"taken to go from 0 to {top}" in reader.info.metadata["arrays"]["img"]
 
 
+def test_dark_float_images_are_told_by_a_value_above_one(tmp_path: Path) -> None:
+    dark = np.minimum(buffer_arrays()["img"], 2).astype("f4")
+    reader = write_reader(tmp_path, img=dark)
+    np.testing.assert_array_equal(reader.read(0, "img", 0, 5), dark[:5])
+
+
 def test_float_images_outside_their_range_are_refused_where_they_are(tmp_path: Path) -> None:
     for value, found in [(300.0, "300"), (np.nan, "nan"), (np.inf, "inf"), (-3.0, "-3")]:
         stored = buffer_arrays()["img"].astype("f4")
