@@ -6,7 +6,7 @@ D values of a vector, A values of an action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ def open_dataset(
     path: str | Path,
     options: DataOptions | None = None,
     *,
+    reader: Callable[[Path], Reader] | None = None,
     cache_dir: str | Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
     **changes: Any,
@@ -43,6 +44,7 @@ def open_dataset(
     Args:
         path: A file or folder; `scd_wm.datasets.formats` lists the formats.
         options: What to use of it, and how; None takes everything as it is.
+        reader: Opens the path, such as a reader's class; None recognises the format.
         cache_dir: Where decoded video is kept; None is the environment variable SCD_WM_CACHE, or
             ~/.cache/scd_wm.
         memory_bytes: How much of what was read is kept in memory, in each process that reads.
@@ -57,15 +59,15 @@ def open_dataset(
             differ in size without `image_size`.
     """
     options = replace(DataOptions() if options is None else options, **changes)
-    reader = open_reader(path)
-    mixture = reader if isinstance(reader, MixedReader) and reader.weights else None
-    reader = rename_keys(reader, options.rename)
-    selection, indices, skipped = select(reader, options)
+    source = open_reader(path, reader)
+    mixture = source if isinstance(source, MixedReader) and source.weights else None
+    source = rename_keys(source, options.rename)
+    selection, indices, skipped = select(source, options)
     return RobotDataset(
-        reader,
+        source,
         selection,
         indices,
-        cache=ImageCache(reader, cache_dir) if isinstance(reader, VideoReader) else None,
+        cache=ImageCache(source, cache_dir) if isinstance(source, VideoReader) else None,
         skipped=skipped,
         memory_bytes=memory_bytes,
         mixture=mixture,

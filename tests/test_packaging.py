@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "training": INNER | {"assets", "model", "datasets", "evaluation"},
     "report": INNER | {"model", "imagination", "evaluation"},
     "assets": set(),
-    "testing": INNER | {"model"},
+    "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
     "torchvision_shim": set(),
 }

@@ -185,6 +185,38 @@ def lerobot_v3_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def replay_buffer_folder(tmp_path: Path) -> Path:
+    """Return a zarr v3 replay buffer of episodes of `LENGTHS` steps."""
+    from tests.datasets.write_replay_buffer import write_replay_buffer  # which imports this file
+
+    return write_replay_buffer(tmp_path / "buffer.zarr", zarr_format=3)
+
+
+@pytest.fixture
+def replay_buffer_zip(tmp_path: Path) -> Path:
+    """Return a zarr v2 replay buffer in a zip file, of episodes of `LENGTHS` steps."""
+    from tests.datasets.write_replay_buffer import write_replay_buffer
+
+    return write_replay_buffer(tmp_path / "buffer.zarr.zip")
+
+
+@pytest.fixture
+def npz_folder(tmp_path: Path) -> Path:
+    """Return a folder of npz episodes of `LENGTHS` steps with a mapping."""
+    from tests.datasets.write_npz import write_npz
+
+    return write_npz(tmp_path / "npz")
+
+
+@pytest.fixture
+def npz_leads_folder(tmp_path: Path) -> Path:
+    """Return the same with each action stored beside the frame that it led to."""
+    from tests.datasets.write_npz import write_npz
+
+    return write_npz(tmp_path / "npz_leads", leads=True)
+
+
+@pytest.fixture
 def make_video() -> Callable[[Path, np.ndarray], None]:
     """Return `write_video`."""
     return write_video

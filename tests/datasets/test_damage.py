@@ -31,6 +31,8 @@ from tests.datasets.conftest import (
     write_robomimic,
 )
 from tests.datasets.damage import copy_of, damage
+from tests.datasets.write_npz import write_npz
+from tests.datasets.write_replay_buffer import write_replay_buffer
 
 VARIANTS = int(os.environ.get("SCD_WM_DAMAGED_VARIANTS", "1000"))  # of all formats together
 TIME_LIMIT_S = 60  # a variant takes about 0.1 s; this is for a machine that does much else
@@ -42,6 +44,10 @@ SAMPLES: dict[str, Write] = {  # writes a small data set into a folder, returns 
     "robomimic": lambda folder: write_robomimic(folder / "data.hdf5"),
     "lerobot v2.1": lambda folder: write_lerobot(folder / "data"),
     "lerobot v3.0": lambda folder: write_lerobot_v3_folder(folder / "data"),
+    "zarr 2 replay buffer": lambda folder: write_replay_buffer(folder / "data.zarr"),
+    "zarr 3 replay buffer": lambda folder: write_replay_buffer(folder / "data", zarr_format=3),
+    "zipped replay buffer": lambda folder: write_replay_buffer(folder / "data.zarr.zip"),
+    "npz episodes": lambda folder: write_npz(folder / "data"),
     "minari": lambda folder: write_minari_folder(folder / "set"),
 }
 
