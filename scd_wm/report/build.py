@@ -110,8 +110,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def render(runs: Sequence[RunReport], title: str) -> str:
-    """Return the page as HTML."""
+def page_environment() -> jinja2.Environment:
+    """Return what renders pages: templates of this folder, and filters for what is inside a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -122,14 +122,23 @@ def render(runs: Sequence[RunReport], title: str) -> str:
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     numbers = count()
     environment.filters["inline"] = lambda svg: markupsafe.Markup(own_ids(svg, next(numbers)))
-    return environment.get_template("page.html").render(
-        title=title,
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
-        js=(HERE / "page.js").read_text(encoding="utf-8"),
-        date=datetime.now(UTC).strftime("%d %B %Y"),
-        sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
-        comparison=comparison([run.evaluation for run in runs]),
-        labels=MODEL_LABELS,
+    return environment
+
+
+def render(runs: Sequence[RunReport], title: str) -> str:
+    """Return the page as HTML."""
+    return (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            css=(HERE / "page.css").read_text(encoding="utf-8"),
+            js=(HERE / "page.js").read_text(encoding="utf-8"),
+            date=datetime.now(UTC).strftime("%d %B %Y"),
+            sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
+            comparison=comparison([run.evaluation for run in runs]),
+            labels=MODEL_LABELS,
+        )
     )
 
 

@@ -1,0 +1,164 @@
+"""What the doctor suggests to train with, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scd_wm.datasets.doctor_exam import Exam
+from scd_wm.datasets.doctor_finding import Finding, listed
+from scd_wm.datasets.doctor_images import SKIPS, CameraSurvey
+from scd_wm.datasets.measure import MIN_IMAGE_DELTA
+
+VISIBLE = MIN_IMAGE_DELTA * 127.5 / 10  # mean grey levels: a tenth of the picture visibly changes
+MIN_CLIP, MAX_CLIP = 8, 32  # frames
+SMALL_SIDE = 64  # pixels, of the preset that is suggested
+PATCH = 16  # of that preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What to train with."""
+
+    frame_skip: int
+    action_mode: str
+    num_frames: int  # of a clip; the window is half of it
+    cameras: tuple[str, ...]
+    vectors: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    reasons: dict[str, str]  # one sentence on each
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it in JSON types."""
+        return asdict(self)
+
+
+def suggest(exam: Exam, findings: Sequence[Finding]) -> Suggestion:
+    """Choose cameras, vectors, frame skip and clip length by what was measured."""
+    useless = {f.keys[-1] for f in findings if f.code in ("static_camera", "same_camera")}
+    useless |= {
+        f.keys[0] for f in findings if f.code == "blank_images" and f.numbers["share"] > 0.5
+    }
+    cameras = tuple(name for name in exam.numbers.cameras if name not in useless)
+    vectors = tuple(name for name in exam.numbers.vectors if len(exam.numbers.moving(name)))
+    skip, why_skip = _frame_skip(exam, cameras, findings)
+    frames, why_frames = _num_frames(exam, skip)
+    mode, why_mode = _action_mode(exam)
+    size = _image_size([exam.cameras[name] for name in cameras])
+    left_out = [
+        n for n in (*exam.numbers.cameras, *exam.numbers.vectors) if n not in cameras + vectors
+    ]
+    why_keys = f"left out: {listed(left_out)}" if left_out else "all of them vary"
+    return Suggestion(
+        frame_skip=skip,
+        action_mode=mode,
+        num_frames=frames,
+        cameras=cameras,
+        vectors=vectors,
+        image_size=size,
+        reasons={
+            "frame_skip": why_skip,
+            "num_frames": why_frames,
+            "action_mode": why_mode,
+            "keys": why_keys,
+        },
+        command=_command(exam, skip, frames, cameras, vectors, size),
+    )
+
+
+def _frame_skip(exam: Exam, cameras: Sequence[str], findings: Sequence[Finding]) -> tuple[int, str]:
+    """Return how many steps to join: until a change shows, but not past where motion is alike."""
+    slow = [
+        f.numbers["every"] for f in findings if f.code == "frozen_images" and f.numbers["every"]
+    ]
+    if slow:
+        return max(slow), "the camera gives a new picture only so often"
+    alike = min(exam.motion.steps_alike.values(), default=1)
+    limit = max(1, alike // 2)
+    allowed = [skip for skip in SKIPS if skip <= limit]
+    changes = {skip: _median_change(exam, cameras, skip) for skip in allowed}
+    if not cameras or changes[1] is None:
+        return 1, f"motion stays alike for {alike} steps; no images to judge by"
+    for skip in allowed:
+        change = changes[skip]
+        if change is not None and change >= VISIBLE:
+            return (
+                skip,
+                f"so far apart, half of the images differ by {change:.2g} grey levels or more",
+            )
+    return allowed[-1], (
+        f"images change little from step to step ({changes[1]:.2g} grey levels), and motion stays "
+        f"alike for {alike} steps, so half of these lose nothing"
+    )
+
+
+def _median_change(exam: Exam, cameras: Sequence[str], skip: int) -> float | None:
+    """Return the median change between images so far apart, of the camera that sees most."""
+    medians = [
+        float(np.median([s.change_at_skip[skip] for s in stretches]))
+        for name in cameras
+        if (stretches := [s for s in exam.cameras[name].stretches if skip in s.change_at_skip])
+    ]
+    return max(medians, default=None)
+
+
+def _num_frames(exam: Exam, skip: int) -> tuple[int, str]:
+    """Return the frames of a clip: twice what the window must hold."""
+    alike = max(exam.motion.steps_alike.values(), default=1)
+    lag = max((abs(c.best) for c in exam.motion.actions_to_vectors if c.is_shifted), default=0)
+    window = max(MIN_CLIP // 2, -(-max(alike, lag + 2) // skip))
+    lengths = exam.numbers.lengths // skip + 1
+    longest = int(np.quantile(lengths, 0.1)) if len(lengths) else MAX_CLIP
+    frames = int(np.clip(2 * window, 2, max(2, min(MAX_CLIP, longest))))
+    reason = f"motion stays alike for {alike} steps" + (f" and comes {lag} late" if lag else "")
+    cut = "; bounded by short episodes" if frames == longest < 2 * window else ""
+    return frames, f"{reason}; a window of half the clip covers that{cut}"
+
+
+def _action_mode(exam: Exam) -> tuple[str, str]:
+    kinds = {
+        "position": ("last", "actions look like places, of which the last counts"),
+        "change": ("sum", "actions look like changes, which add up"),
+    }
+    mode, why = kinds.get(exam.motion.action_kind, ("stack", "what actions mean is not clear"))
+    return mode, f"{why}; stack is always right, at the cost of a wider action"
+
+
+def _image_size(cameras: Sequence[CameraSurvey]) -> tuple[int, int] | None:
+    """Return a small size of the same shape that patches divide, for all cameras."""
+    if not cameras:
+        return None
+    height, width = cameras[0].shape[:2]
+    factor = min(1.0, SMALL_SIDE / max(height, width))
+    if height * factor < PATCH or width * factor < PATCH:
+        factor = PATCH / min(height, width)
+    return (
+        max(PATCH, round(height * factor / PATCH) * PATCH),
+        max(PATCH, round(width * factor / PATCH) * PATCH),
+    )
+
+
+def _command(
+    exam: Exam,
+    skip: int,
+    frames: int,
+    cameras: Sequence[str],
+    vectors: Sequence[str],
+    size: tuple[int, int] | None,
+) -> str:
+    """Return a command line that trains with what is suggested."""
+    words = ["scd-wm", "train", str(exam.numbers.info.path), "--out", "runs/first"]
+    words += ["--preset", "tiny" if cameras else "state"]
+    if cameras:
+        words += ["--cameras", ",".join(cameras)]
+    words += ["--vectors", ",".join(vectors) or "none"]
+    if size is not None:
+        words += ["--image-size", f"{size[0]}x{size[1]}"]
+    if skip > 1:
+        words += ["--frame-skip", str(skip)]
+    return shlex.join([*words, f"num_frames={frames}", f"window={max(1, frames // 2)}"])
