@@ -66,8 +66,8 @@ def check_range(exam: Exam) -> Iterator[Finding]:
             severity="info",
             what=f"{dims(ACTION, outside)} leave [-1, 1], which robomimic expects: "
             f"{low:.3g} to {high:.3g}",
-            advice="fine for the world model, which scales by what it sees; a robomimic policy cuts "
-            "them",
+            advice="fine for the world model, which scales by what it sees; a robomimic policy "
+            "cuts them",
             keys=(ACTION,),
             numbers={"min": low, "max": high},
         )
@@ -139,8 +139,8 @@ def check_coverage(exam: Exam) -> Iterator[Finding]:
     yield Finding(
         code="coverage",
         severity="info",
-        what=f"{plural(len(continuous), 'continuous action value')} cover{'s' * (len(continuous) == 1)}"
-        f" {occupied:.0%} of the {BINS} bins of their range (evenness {entropy:.2f} of 1), in about "
+        what=f"actions fill {occupied:.0%} of the {BINS} bins of the range of "
+        f"{plural(len(continuous), 'continuous value')} (evenness {entropy:.2f} of 1), in about "
         f"{stats.effective_dims:.1f} independent directions",
         advice="nothing to do; outside of what is covered the world model guesses",
         keys=(ACTION,),

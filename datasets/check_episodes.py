@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -168,7 +169,7 @@ def _near_pairs(episodes: Sequence[EpisodeRecord]) -> list[list[str]]:
         spread = _spread_of(episodes, prints.shape[1])
         scaled = prints / spread
         order = np.argsort(scaled @ np.random.default_rng(0).normal(size=scaled.shape[1]))
-        for a, b in zip(order[:-1], order[1:], strict=True):
+        for a, b in pairwise(order):
             if np.abs(scaled[a] - scaled[b]).max() < SAME:
                 pairs.append([group[i].info.name for i in sorted((a, b))])
     return pairs

@@ -1,8 +1,8 @@
-"""Checks of the doctor on what cameras show: nothing, the dark, a frozen picture, the same twice."""
+"""Checks of the doctor on what cameras show: nothing, darkness, one picture again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,8 +15,9 @@ BLANK = 2.0  # deviation of grey levels below which an image shows nothing
 STATIC, NEARLY_STATIC = 0.02, 0.1  # grey levels of change of nearly all frames
 FROZEN = 0.01  # grey levels of change below which a frame repeats the one before
 FROZEN_SHARE = 0.05  # of the steps in which the robot moves
-MOVING = 0.3  # of the median speed, above which the robot moves
-FROZEN_RUN = 3  # repeated frames in a row that make a freeze
+CLEAR = 0.7  # of the speed that a quarter of the steps exceed, above which the robot clearly moves
+RUN = 3  # repeated frames in a row that make a freeze
+SLOW, MIN_FLOOR = 0.3, 10  # of that, below which it hardly moves; such steps to know noise by
 PATCH = 8  # side of the patches that most presets cut images into, pixels
 
 
@@ -75,8 +76,8 @@ def check_static_cameras(exam: Exam) -> Iterator[Finding]:
             yield Finding(
                 code="static_camera",
                 severity="warning",
-                what=f"{'nothing' if never else 'hardly anything'} moves in {camera.name} (99 of 100"
-                f" images change by less than {max(high, 0.01):.2g} grey levels)",
+                what=f"{'nothing' if never else 'hardly anything'} moves in {camera.name}: 99 of "
+                f"100 images change by less than {max(high, 0.01):.2g} grey levels",
                 advice="leave it out with --cameras"
                 if never
                 else "the robot is too small in it or hidden; crop it, take a larger --frame-skip, "
@@ -89,16 +90,25 @@ def check_static_cameras(exam: Exam) -> Iterator[Finding]:
 def check_frozen(exam: Exam) -> Iterator[Finding]:
     """Find frames that repeat the one before while the robot moves."""
     for camera in exam.cameras.values():
-        steps = [(s, _moves(exam, s)) for s in camera.stretches]
-        known = [(s, moves) for s, moves in steps if moves is not None and moves.any()]
-        if not known or float(np.quantile(camera.joined("changes"), 0.99)) < STATIC:
+        speeds = [(s, speed) for s in camera.stretches if len(speed := _speed(exam, s))]
+        if not speeds or float(np.quantile(camera.joined("changes"), 0.99)) < STATIC:
             continue
-        repeats = [(s, (s.changes < FROZEN) & moves, moves) for s, moves in known]
-        share = sum(r.sum() for _, r, _ in repeats) / sum(m.sum() for _, _, m in repeats)
-        every = _alternates([(s.changes < FROZEN)[m] for s, _, m in repeats])
-        frozen = [s for s, r, _ in repeats if _longest_run(r) >= FROZEN_RUN]
-        if share > FROZEN_SHARE or (frozen and not every):
-            yield _frozen_finding(exam, camera, frozen, float(share), every)
+        clear = max(CLEAR * float(np.quantile(np.concatenate([v for _, v in speeds]), 0.75)), 1e-6)
+        floor = _noise_floor(speeds, SLOW * clear)
+        moves = [speed > clear for _, speed in speeds]
+        repeats = [
+            _repeats(s.changes, 2 * floor) & m for (s, _), m in zip(speeds, moves, strict=True)
+        ]
+        share = sum(r.sum() for r in repeats) / max(1, sum(m.sum() for m in moves))
+        every = _rhythm(list(zip(repeats, moves, strict=True)))
+        frozen = [
+            exam.episode_name(s.episode)
+            for (s, _), r, m in zip(speeds, repeats, moves, strict=True)
+            if _longest_run(r) >= RUN or r.sum() > FROZEN_SHARE * m.sum()
+        ]
+        held = any(_longest_run(r) >= RUN for r in repeats)
+        if share > FROZEN_SHARE or (held and not every):
+            yield _frozen_finding(camera, frozen, float(share), every)
 
 
 def check_same_cameras(exam: Exam) -> Iterator[Finding]:
@@ -140,51 +150,86 @@ def check_sizes(exam: Exam) -> Iterator[Finding]:
 
 
 def _frozen_finding(
-    exam: Exam, camera: CameraSurvey, frozen: list[Stretch], share: float, every: int | None
+    camera: CameraSurvey, episodes: list[str], share: float, every: int | None
 ) -> Finding:
-    names = [exam.episode_name(s.episode) for s in frozen]
-    rhythm = f"; regularly, {every} frames alike" if every else ""
-    where = f"; frozen for {FROZEN_RUN} frames or more in {listed(names)}" if names else ""
+    if every:
+        where = f": a new picture comes every {every} frames"
+        advice = f"the camera is slower than the control: --frame-skip {every} uses each once"
+    else:
+        where = f", in {len(episodes)} of {len(camera.stretches)} episodes looked at"
+        where += f" ({listed(episodes)})"
+        advice = (
+            "pictures were lost or came late while recording: leave these parts out, or pick for "
+            "each step the picture nearest in time; a larger --frame-skip hides it"
+        )
     return Finding(
         code="frozen_images",
         severity="warning",
         what=f"{camera.name} repeats the frame before in {share:.0%} of the steps in which the "
-        f"robot moves{rhythm}{where if not every else ''}",
-        advice=f"the camera is slower than the control: --frame-skip {every} uses each picture once"
-        if every
-        else "frames were lost while recording: leave these episodes out, or record with time "
-        "stamps and pick the nearest picture",
-        episodes=tuple(names),
+        f"robot clearly moves{where}",
+        advice=advice,
+        episodes=tuple(episodes),
         keys=(camera.name,),
         numbers={"share": share, "every": every},
     )
 
 
-def _moves(exam: Exam, stretch: Stretch) -> np.ndarray | None:
-    """Return in which steps of a stretch the robot moves, (N - 1,) bool; None if not known."""
-    sample = {e.index: e for e in exam.numbers.sample}
-    episode = sample.get(stretch.episode)
+def _speed(exam: Exam, stretch: Stretch) -> np.ndarray:
+    """Return how fast all vectors change in each step of a stretch, (N - 1,); none if not known.
+
+    A camera that compresses well also repeats frames where hardly anything moves, so what counts is
+    what it does while the robot clearly moves.
+    """
+    episode = next((e for e in exam.numbers.sample if e.index == stretch.episode), None)
     if episode is None or not episode.vectors:
-        return None
-    speed = np.zeros(min(len(v) for v in episode.vectors.values()) - 1)
+        return np.zeros(0)
+    speed = np.zeros(min(len(rows) for rows in episode.vectors.values()) - 1)
     for vector, rows in episode.vectors.items():
         std = exam.numbers.moments[vector].std
         scaled = np.diff(rows, axis=0)[: len(speed)] / np.where(std > 1e-9, std, np.inf)
         speed += (scaled**2).sum(axis=1)
-    part = np.sqrt(speed[stretch.start : stretch.start + len(stretch.changes)])
-    usual = float(np.median(part)) if len(part) else 0.0
-    return part > max(MOVING * usual, 1e-6)
+    return np.sqrt(speed[stretch.start : stretch.start + len(stretch.changes)])
 
 
-def _alternates(repeats: list[np.ndarray]) -> int | None:
-    """Return after how many frames a new picture comes, if that is regular: 2, 3, 4 or None."""
-    flags = np.concatenate(repeats)
+def _noise_floor(speeds: Sequence[tuple[Stretch, np.ndarray]], slow: float) -> float:
+    """Return the median change of images that are no repeats while the robot hardly moves."""
+    changes = np.concatenate([s.changes[speed < slow] for s, speed in speeds])
+    changes = changes[changes >= FROZEN]
+    return float(np.median(changes)) if len(changes) >= MIN_FLOOR else 0.0
+
+
+def _repeats(changes: np.ndarray, least: float) -> np.ndarray:
+    """Return which steps repeat the frame before and are made up for by a change above `least`.
+
+    Args:
+        changes: Of the images, (N,).
+        least: Change that noise alone does not make. Compression repeats frames in which hardly
+            anything moves; the next frame then differs by no more than noise.
+
+    Returns:
+        (N,) bool.
+    """
+    is_repeat = changes < FROZEN
+    follows = np.full(len(changes), 0.0)
+    after = 0.0
+    for step in range(len(changes) - 1, -1, -1):
+        after = after if is_repeat[step] else float(changes[step])
+        follows[step] = after
+    return is_repeat & (follows > least)
+
+
+def _rhythm(steps: Sequence[tuple[np.ndarray, np.ndarray]]) -> int | None:
+    """Return after how many frames a new picture comes, if that is regular: 2, 3, 4 or None.
+
+    Args:
+        steps: For each stretch which steps repeat and in which the robot moves, (N,) bool each.
+    """
+    share = sum(r.sum() for r, _ in steps) / max(1, sum(m.sum() for _, m in steps))
     for every in (2, 3, 4):
-        share = float(flags.mean())
-        if abs(share - (every - 1) / every) < 0.08:
-            later = np.concatenate([r[every:] == r[:-every] for r in repeats if len(r) > every])
-            if len(later) and later.mean() > 0.85:
-                return every
+        pairs = [(r[every:] == r[:-every])[m[every:] & m[:-every]] for r, m in steps]
+        alike = np.concatenate(pairs)
+        if abs(share - (every - 1) / every) < 0.1 and len(alike) and alike.mean() > 0.8:
+            return every
     return None
 
 

@@ -12,6 +12,8 @@ from scd_wm.datasets.reader import ACTION
 
 JUMP = 8.0  # times the change that 1 of 100 steps exceeds, above which a change is a jump
 JUMP_SHARE = 0.2  # of a value's range, at least, that a jump covers
+MAX_HOLD, MIN_HOLDS = 10, 50  # steps between changes that still is motion; how many are needed
+HELD_ONCE = 0.2  # share of changes in successive steps, below which a value is held
 FAR = 100.0  # times the size that 1 of 100 values exceeds, above which a value is an outlier
 TURNS = (2 * np.pi, 360.0)  # one turn, in radians and degrees
 UNIT = 1e-2  # within which the length of a quaternion is 1
@@ -48,13 +50,11 @@ def check_constant(exam: Exam) -> Iterator[Finding]:
             continue
         whole = len(constant) == width
         is_action = key == ACTION
-        what = (
-            f"{key} never changes" if whole else f"{len(constant)} of {width} values never change"
-        )
+        part = f"{len(constant)} of {width} values never change: {dims(key, constant)}"
         yield Finding(
             code="constant_action" if is_action else "constant_vector",
             severity="warning" if whole or is_action else "info",
-            what=what if whole else f"{what}: {dims(key, constant)}",
+            what=f"{key} never changes" if whole else part,
             advice="the model cannot learn what these do: expect nothing of it when a policy uses "
             "them; if they are not used on your robot, that is fine"
             if is_action
@@ -102,6 +102,31 @@ def check_jumps(exam: Exam) -> Iterator[Finding]:
                 episodes=tuple(names),
                 keys=(vector,),
                 numbers={"jumps": [list(jump) for jump in jumps[:50]]},
+            )
+
+
+def check_held(exam: Exam) -> Iterator[Finding]:
+    """Find values that are renewed more slowly than the steps come."""
+    for vector in exam.numbers.vectors:
+        parts = [e.vectors[vector] for e in exam.numbers.sample if vector in e.vectors]
+        held: dict[int, float] = {}
+        for value in exam.numbers.moving(vector).tolist():
+            times = [np.diff(np.flatnonzero(np.diff(rows[:, value]))) for rows in parts]
+            between = np.concatenate([np.zeros(0, np.int64), *times])
+            between = between[between <= MAX_HOLD]
+            if len(between) >= MIN_HOLDS and (between == 1).mean() < HELD_ONCE:
+                held[value] = float(between.mean())
+        if held:
+            every = float(np.median(list(held.values())))
+            yield Finding(
+                code="held_values",
+                severity="warning",
+                what=f"{dims(vector, list(held))} changes only every {every:.1f} steps even "
+                "while it moves: its sensor is slower than the recording",
+                advice=f"--frame-skip {max(2, round(every))} sees each reading about once; or "
+                "interpolate between readings before training",
+                keys=(vector,),
+                numbers={"steps_between_changes": {str(k): v for k, v in held.items()}},
             )
 
 
@@ -199,7 +224,7 @@ def _jumps(
     jumps: list[tuple[int, int, int]] = []
     for index, rows in parts.items():
         change = np.abs(np.diff(rows, axis=0))
-        large = (change > JUMP * usual) & (change > wide) & (usual > 0)
+        large = (change > JUMP * np.maximum(usual, _nearby(change))) & (change > wide) & (usual > 0)
         for frame, value in np.argwhere(large).tolist():
             if value in leave_out:
                 continue
@@ -209,3 +234,15 @@ def _jumps(
             else:
                 jumps.append((value, index, frame))
     return wraps, jumps
+
+
+def _nearby(change: np.ndarray) -> np.ndarray:
+    """Return the median change two and three steps before and after each step, (T, D).
+
+    A value that settles changes much for some steps in a row, which is no jump.
+    """
+    padded = np.pad(change, ((3, 3), (0, 0)), constant_values=np.nan)
+    shifts = [padded[3 + shift : len(padded) - 3 + shift] for shift in (-3, -2, 2, 3)]
+    beside = np.stack(shifts)
+    known = np.isfinite(beside).any(axis=0)
+    return np.nanmedian(np.where(known, beside, 0.0), axis=0)

@@ -39,8 +39,8 @@ def check_action_lag(exam: Exam) -> Iterator[Finding]:
             severity="warning",
             what=f"no action explains how {best.effect} changes, at any lag from {LAGS[0]} to "
             f"{LAGS[-1]} steps (at most {max(best.gain):.1%} of its unforeseen motion)",
-            advice="look whether the actions belong to these episodes and this robot: a world model "
-            "trained on this learns to ignore actions",
+            advice="look whether the actions belong to these episodes and this robot: a world "
+            "model trained on this learns to ignore actions",
             keys=(ACTION, best.effect),
             numbers=best.to_json(),
         )

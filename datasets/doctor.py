@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     check_images.check_frozen,
     check_images.check_same_cameras,
     check_numbers.check_jumps,
+    check_numbers.check_held,
     check_numbers.check_outliers,
     check_actions.check_saturated,
     check_actions.check_idle,

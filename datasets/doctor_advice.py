@@ -15,6 +15,7 @@ from scd_wm.datasets.doctor_images import SKIPS, CameraSurvey
 from scd_wm.datasets.measure import MIN_IMAGE_DELTA
 
 VISIBLE = MIN_IMAGE_DELTA * 127.5 / 10  # mean grey levels: a tenth of the picture visibly changes
+STEPS_A_TURN = 3  # frames, at least, while motion stays alike
 MIN_CLIP, MAX_CLIP = 8, 32  # frames
 SMALL_SIDE = 64  # pixels, of the preset that is suggested
 PATCH = 16  # of that preset
@@ -73,28 +74,22 @@ def suggest(exam: Exam, findings: Sequence[Finding]) -> Suggestion:
 
 def _frame_skip(exam: Exam, cameras: Sequence[str], findings: Sequence[Finding]) -> tuple[int, str]:
     """Return how many steps to join: until a change shows, but not past where motion is alike."""
-    slow = [
-        f.numbers["every"] for f in findings if f.code == "frozen_images" and f.numbers["every"]
-    ]
-    if slow:
+    every = [f.numbers["every"] for f in findings if f.code == "frozen_images"]
+    if slow := [number for number in every if number]:
         return max(slow), "the camera gives a new picture only so often"
     alike = min(exam.motion.steps_alike.values(), default=1)
-    limit = max(1, alike // 2)
-    allowed = [skip for skip in SKIPS if skip <= limit]
-    changes = {skip: _median_change(exam, cameras, skip) for skip in allowed}
-    if not cameras or changes[1] is None:
-        return 1, f"motion stays alike for {alike} steps; no images to judge by"
-    for skip in allowed:
-        change = changes[skip]
-        if change is not None and change >= VISIBLE:
-            return (
-                skip,
-                f"so far apart, half of the images differ by {change:.2g} grey levels or more",
-            )
-    return allowed[-1], (
-        f"images change little from step to step ({changes[1]:.2g} grey levels), and motion stays "
-        f"alike for {alike} steps, so half of these lose nothing"
-    )
+    skip = int(np.clip(alike // STEPS_A_TURN, 1, SKIPS[-1]))
+    why = f"motion stays alike for {alike} steps, of which each frame may join {skip}"
+    longer = [s for s in SKIPS if skip <= s <= alike // 2]
+    changes = {s: _median_change(exam, cameras, s) for s in longer}
+    if not changes or any(change is None for change in changes.values()):
+        return skip, why
+    visible = next((s for s in longer if (changes[s] or 0) >= VISIBLE), longer[-1])
+    if visible > skip:
+        why += (
+            f"; more, since images so far apart differ by only {changes[longer[0]]:.2g} grey levels"
+        )
+    return visible, why
 
 
 def _median_change(exam: Exam, cameras: Sequence[str], skip: int) -> float | None:

@@ -4,8 +4,8 @@ Axes: M steps at which an effect is measured, D values of the effect, U of the c
 baseline, L lags.
 
 For every lag the effect at step m is predicted by ridge regression from the cause at step m - lag
-and from a baseline, the recent past of the effect itself. The baseline matters: motion is smooth, so
-that without it an action of three steps ago predicts nearly as well as that of now, through the
+and from a baseline, the recent past of the effect itself. The baseline matters: motion is smooth,
+so that without it an action of three steps ago predicts nearly as well as that of now, through the
 motion that it began. Gain is the share of the squared error of the baseline alone that the cause
 takes away, on parts of the data that the regression did not see (Granger 1969, cross-validated).
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def _blocks(traces: Sequence[Trace]) -> list[tuple[int, int, int]]:
     blocks = []
     for index, trace in enumerate(traces):
         edges = np.linspace(LAGS[-1], _last(trace), pieces + 1).round().astype(int)
-        blocks += [(index, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        blocks += [(index, a, b) for a, b in pairwise(edges.tolist()) if b > a]
     return blocks
 
 
@@ -168,7 +169,7 @@ def _held_out_errors(
         seen = fold != held_out
         gram = grams[seen].sum(axis=0) + np.diag(penalty * counts[seen].sum())
         weights = np.linalg.solve(gram, cross[seen].sum(axis=0))
-        for block in np.flatnonzero(~seen):
+        for block in np.flatnonzero(~seen).tolist():
             errors[block] = ((rows_y[block] - rows_x[block] @ weights) ** 2).sum()
     return errors
 

@@ -1,4 +1,4 @@
-"""What the doctor measures of motion: when it follows the actions, and what kind of actions they are.
+"""What the doctor measures of motion: when it follows actions, and of what kind the actions are.
 
 Axes: T steps of an episode, K = T or T + 1 stored frames, D values of a vector, A of an action.
 By our convention action t leads from frame t to frame t + 1, so motion t, the change between these

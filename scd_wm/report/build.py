@@ -111,7 +111,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def page_environment() -> jinja2.Environment:
-    """Return what renders pages: templates of this folder, and filters for what is inside a page."""
+    """Return what renders pages: this folder's templates, and filters for what is in a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,

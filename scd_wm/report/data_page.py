@@ -107,7 +107,8 @@ def _keys(diagnosis: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
             name,
             "camera",
             " x ".join(map(str, camera["shape"])),
-            f"{looked[name]['num_images']:,} images of {looked[name]['num_episodes']} episodes seen",
+            f"{looked[name]['num_images']:,} images of {looked[name]['num_episodes']} episodes "
+            "looked at",
         )
         for name, camera in diagnosis["cameras"].items()
     ]

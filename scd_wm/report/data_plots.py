@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from scd_wm.report.items import Drawing
 from scd_wm.report.plots import CONSTANT, INK, MODEL, OTHER, QUIET, STYLE, new_figure, to_svg
@@ -25,7 +26,7 @@ def length_histogram(lengths: Sequence[int]) -> str:
         axes.axvline(float(np.median(lengths)), color=INK, linewidth=1.0, dashes=(3, 2))
         axes.set_title("episodes by their steps")
         axes.set_xlabel("steps (dashed: median)")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return to_svg(figure)
 
 
