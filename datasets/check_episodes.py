@@ -78,7 +78,7 @@ def check_short(exam: Exam) -> Iterator[Finding]:
     if not len(lengths):
         return
     least = max(CLIP_FRAMES - 1, int(SHORT_SHARE * float(np.median(lengths))))
-    names = [e.info.name for e in exam.numbers.episodes if e.info.num_actions < least]
+    names = [e.name for e in exam.numbers.info.episodes if e.num_actions < least]
     if not names:
         return
     too_short = int((lengths < CLIP_FRAMES - 1).sum())

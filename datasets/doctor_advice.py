@@ -54,7 +54,7 @@ def suggest(exam: Exam, findings: Sequence[Finding]) -> Suggestion:
     left_out = [
         n for n in (*exam.numbers.cameras, *exam.numbers.vectors) if n not in cameras + vectors
     ]
-    why_keys = f"left out: {listed(left_out)}" if left_out else "all of them vary"
+    why_keys = f"left out: {listed(left_out)}" if left_out else "every camera and vector changes"
     return Suggestion(
         frame_skip=skip,
         action_mode=mode,

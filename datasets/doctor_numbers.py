@@ -66,8 +66,8 @@ class NumberSurvey:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Steps of the episodes, (E,)."""
-        return np.array([e.info.num_actions for e in self.episodes], dtype=np.int64)
+        """Steps of all episodes, (E,), looked at or not."""
+        return np.array([e.num_actions for e in self.info.episodes], dtype=np.int64)
 
     def moving(self, key: str) -> np.ndarray:
         """Return the indices of the values of `key` that vary, (M,)."""

@@ -26,6 +26,7 @@ from scd_wm.evaluation.result import (
     number,
 )
 from scd_wm.report import plots
+from scd_wm.report.data_section import DataSection, data_section
 from scd_wm.report.headline import Fact, comparison, headline
 from scd_wm.report.items import Media, RunReport
 
@@ -69,6 +70,7 @@ class Section:
     models: list[str]  # whose curves there are
     rows: list[Row]
     training: str | None
+    data: DataSection | None
     groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
 
 
@@ -159,6 +161,7 @@ def _section(run: RunReport, anchor: str) -> Section:
         models=list(dict.fromkeys(name for m in shown for name in m.models)),
         rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
         training=plots.training_curve(run.log),
+        data=None if run.diagnosis is None else data_section(run.diagnosis),
         groups=_groups(run.config),
     )
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a data set, and the short section of it in other reports.
+"""One self-contained HTML page about a data set.
 
 Axes: F frames of a film strip, H height, W width.
 """
@@ -6,7 +6,6 @@ Axes: F frames of a film strip, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +14,13 @@ import numpy as np
 
 from scd_wm.report import data_plots
 from scd_wm.report.build import HERE, page_environment
+from scd_wm.report.data_section import SERIOUS, data_facts
 from scd_wm.report.drawing import Images
 from scd_wm.report.items import Drawing
 from scd_wm.report.video import encode_png
 
 STRIP_GAP = 4  # pixels between the frames of a film strip
-SHOWN = ("error", "warning")  # findings that the short section lists
+STYLES = ("page.css", "data_page.css")
 
 
 class Strip(NamedTuple):
@@ -31,40 +31,6 @@ class Strip(NamedTuple):
     frames: Images  # (F, H, W, 3)
 
 
-@dataclass(frozen=True)
-class DataSection:
-    """The short section about data in a report on something else."""
-
-    facts: list[tuple[str, str]]
-    findings: list[Mapping[str, Any]]  # errors and warnings
-    num_notes: int  # findings that are neither
-
-
-def data_section(diagnosis: Mapping[str, Any]) -> DataSection:
-    """Return key numbers and warnings.
-
-    Args:
-        diagnosis: What `scd_wm.datasets.doctor.Diagnosis.to_json` gives.
-    """
-    found = diagnosis["findings"]
-    bad = [finding for finding in found if finding["severity"] in SHOWN]
-    return DataSection(data_facts(diagnosis), bad, len(found) - len(bad))
-
-
-def data_facts(diagnosis: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the key numbers of a data set: name and text."""
-    steps, seconds = diagnosis["episode_steps"], diagnosis["duration_s"]
-    facts = [
-        ("episodes", f"{diagnosis['num_episodes']:,}"),
-        ("steps", f"{diagnosis['num_steps']:,}"),
-        ("an episode", f"{steps['min']} to {steps['max']} steps"),
-        ("recorded", _duration(seconds) if seconds else "rate not known"),
-    ]
-    if diagnosis["fps"]:
-        facts.append(("rate", f"{diagnosis['fps']:g} Hz"))
-    return facts
-
-
 def render_data(diagnosis: Mapping[str, Any], strips: Sequence[Strip]) -> str:
     """Return a page on a data set as HTML.
 
@@ -72,7 +38,7 @@ def render_data(diagnosis: Mapping[str, Any], strips: Sequence[Strip]) -> str:
         diagnosis: What `scd_wm.datasets.doctor.Diagnosis.to_json` gives.
         strips: Film strips to show.
     """
-    counts = {s: sum(f["severity"] == s for f in diagnosis["findings"]) for s in SHOWN}
+    counts = {s: sum(f["severity"] == s for f in diagnosis["findings"]) for s in SERIOUS}
     return (
         page_environment()
         .get_template("data_page.html")
@@ -89,9 +55,6 @@ def render_data(diagnosis: Mapping[str, Any], strips: Sequence[Strip]) -> str:
             strips=[(s.camera, s.episode, encode_png(_joined(s.frames))) for s in strips],
         )
     )
-
-
-STYLES = ("page.css", "data_page.css")
 
 
 def _verdict(counts: Mapping[str, int]) -> str:
@@ -151,10 +114,3 @@ def _joined(frames: Images) -> Images:
         left = place * (width + STRIP_GAP)
         canvas[:, left : left + width] = frame
     return canvas
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

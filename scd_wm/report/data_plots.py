@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from scd_wm.report.items import Drawing
-from scd_wm.report.plots import CONSTANT, INK, MODEL, OTHER, QUIET, STYLE, new_figure, to_svg
+from scd_wm.report.plots import CONSTANT, MODEL, OTHER, QUIET, STYLE, new_figure, to_svg
 
 MAX_HISTOGRAMS = 36  # values of the action that are drawn
 COLUMNS = 6
@@ -23,7 +23,7 @@ def length_histogram(lengths: Sequence[int]) -> str:
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = new_figure(1, 1, 3.7, 2.2)
         axes.hist(lengths, bins=min(30, max(5, len(set(lengths)))), color=MODEL)
-        axes.axvline(float(np.median(lengths)), color=INK, linewidth=1.0, dashes=(3, 2))
+        axes.axvline(float(np.median(lengths)), color=OTHER, linewidth=1.6, dashes=(3, 2))
         axes.set_title("episodes by their steps")
         axes.set_xlabel("steps (dashed: median)")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
