@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,14 @@ CLEAR = 0.7  # of the speed that a quarter of the steps exceed, above which the 
 RUN = 3  # repeated frames in a row that make a freeze
 SLOW, MIN_FLOOR = 0.3, 10  # of that, below which it hardly moves; such steps to know noise by
 PATCH = 8  # side of the patches that most presets cut images into, pixels
+
+
+class ClearSteps(NamedTuple):
+    """What a camera does in the steps of a stretch in which the robot clearly moves."""
+
+    stretch: Stretch
+    repeats: np.ndarray  # (N,) bool: the frame repeats the one before
+    moves: np.ndarray  # (N,) bool
 
 
 def check_looked_at(exam: Exam) -> Iterator[Finding]:
@@ -90,23 +99,15 @@ def check_static_cameras(exam: Exam) -> Iterator[Finding]:
 def check_frozen(exam: Exam) -> Iterator[Finding]:
     """Find frames that repeat the one before while the robot moves."""
     for camera in exam.cameras.values():
-        speeds = [(s, speed) for s in camera.stretches if len(speed := _speed(exam, s))]
-        if not speeds or float(np.quantile(camera.joined("changes"), 0.99)) < STATIC:
-            continue
-        clear = max(CLEAR * float(np.quantile(np.concatenate([v for _, v in speeds]), 0.75)), 1e-6)
-        floor = _noise_floor(speeds, SLOW * clear)
-        moves = [speed > clear for _, speed in speeds]
-        repeats = [
-            _repeats(s.changes, 2 * floor) & m for (s, _), m in zip(speeds, moves, strict=True)
-        ]
-        share = sum(r.sum() for r in repeats) / max(1, sum(m.sum() for m in moves))
-        every = _rhythm(list(zip(repeats, moves, strict=True)))
+        seen = clear_steps(exam, camera)
+        share = sum(r.sum() for _, r, _ in seen) / max(1, sum(m.sum() for _, _, m in seen))
+        every = rhythm(seen)
         frozen = [
-            exam.episode_name(s.episode)
-            for (s, _), r, m in zip(speeds, repeats, moves, strict=True)
+            exam.episode_name(stretch.episode)
+            for stretch, r, m in seen
             if _longest_run(r) >= RUN or r.sum() > FROZEN_SHARE * m.sum()
         ]
-        held = any(_longest_run(r) >= RUN for r in repeats)
+        held = any(_longest_run(r) >= RUN for _, r, _ in seen)
         if share > FROZEN_SHARE or (held and not every):
             yield _frozen_finding(camera, frozen, float(share), every)
 
@@ -147,6 +148,31 @@ def check_sizes(exam: Exam) -> Iterator[Finding]:
                 keys=(camera.name,),
                 numbers={"shape": list(camera.shape)},
             )
+
+
+def clear_steps(exam: Exam, camera: CameraSurvey) -> list[ClearSteps]:
+    """Return for each stretch in which steps a frame is repeated, and in which the robot moves."""
+    speeds = [(s, speed) for s in camera.stretches if len(speed := _speed(exam, s))]
+    if not speeds or float(np.quantile(camera.joined("changes"), 0.99)) < STATIC:
+        return []
+    every = np.concatenate([speed for _, speed in speeds])
+    clear = max(CLEAR * float(np.quantile(every, 0.75)), 1e-6)
+    floor = _noise_floor(speeds, SLOW * clear)
+    return [
+        ClearSteps(s, _repeats(s.changes, 2 * floor) & (speed > clear), speed > clear)
+        for s, speed in speeds
+    ]
+
+
+def rhythm(seen: Sequence[ClearSteps]) -> int | None:
+    """Return after how many frames a new picture comes, if that is regular: 2, 3, 4 or None."""
+    share = sum(r.sum() for _, r, _ in seen) / max(1, sum(m.sum() for _, _, m in seen))
+    for every in (2, 3, 4):
+        pairs = [(r[every:] == r[:-every])[m[every:] & m[:-every]] for _, r, m in seen]
+        alike = np.concatenate([np.zeros(0, bool), *pairs])
+        if abs(share - (every - 1) / every) < 0.1 and len(alike) and alike.mean() > 0.8:
+            return every
+    return None
 
 
 def _frozen_finding(
@@ -216,21 +242,6 @@ def _repeats(changes: np.ndarray, least: float) -> np.ndarray:
         after = after if is_repeat[step] else float(changes[step])
         follows[step] = after
     return is_repeat & (follows > least)
-
-
-def _rhythm(steps: Sequence[tuple[np.ndarray, np.ndarray]]) -> int | None:
-    """Return after how many frames a new picture comes, if that is regular: 2, 3, 4 or None.
-
-    Args:
-        steps: For each stretch which steps repeat and in which the robot moves, (N,) bool each.
-    """
-    share = sum(r.sum() for r, _ in steps) / max(1, sum(m.sum() for _, m in steps))
-    for every in (2, 3, 4):
-        pairs = [(r[every:] == r[:-every])[m[every:] & m[:-every]] for r, m in steps]
-        alike = np.concatenate(pairs)
-        if abs(share - (every - 1) / every) < 0.1 and len(alike) and alike.mean() > 0.8:
-            return every
-    return None
 
 
 def _longest_run(flags: np.ndarray) -> int:

@@ -16,6 +16,7 @@ MAX_HOLD, MIN_HOLDS = 10, 50  # steps between changes that still is motion; how 
 HELD_ONCE = 0.2  # share of changes in successive steps, below which a value is held
 FAR = 100.0  # times the size that 1 of 100 values exceeds, above which a value is an outlier
 TURNS = (2 * np.pi, 360.0)  # one turn, in radians and degrees
+LEAP = 0.7  # of a turn, at least, that an angle leaps when it wraps
 UNIT = 1e-2  # within which the length of a quaternion is 1
 SCALES = 1e4  # ratio of deviations from which scales differ wildly
 
@@ -73,11 +74,9 @@ def check_jumps(exam: Exam) -> Iterator[Finding]:
         parts = {index: rows for index, rows in parts.items() if len(rows) > 1}
         if not parts:
             continue
-        flips = _sign_flips(parts)
-        if flips:
+        if flips := _sign_flips(parts):
             yield _flip_finding(vector, flips)
-        wraps, jumps = _jumps(parts, {v for start, _ in flips for v in range(start, start + 4)})
-        if wraps:
+        if wraps := _wraps(parts):
             yield Finding(
                 code="angle_wraps",
                 severity="warning",
@@ -88,21 +87,9 @@ def check_jumps(exam: Exam) -> Iterator[Finding]:
                 keys=(vector,),
                 numbers={"times": {str(k): v for k, v in wraps.items()}},
             )
-        if jumps:
-            names = [exam.episode_name(i) for i in dict.fromkeys(i for _, i, _ in jumps)]
-            value, index, step = jumps[0]
-            yield Finding(
-                code="jumps",
-                severity="warning",
-                what=f"{vector} jumps {plural(len(jumps), 'time')} "
-                f"({dims(vector, sorted({v for v, _, _ in jumps}))}), first [{value}] of "
-                f"{exam.episode_name(index)} after frame {step}",
-                advice="look there for lost frames, sensor glitches or a reset in the middle of an "
-                "episode; split the episode or leave it out",
-                episodes=tuple(names),
-                keys=(vector,),
-                numbers={"jumps": [list(jump) for jump in jumps[:50]]},
-            )
+        explained = {v for start, _ in flips for v in range(start, start + 4)} | wraps.keys()
+        if jumps := [jump for jump in _jumps(parts) if jump[0] not in explained]:
+            yield _jump_finding(exam, vector, jumps)
 
 
 def check_held(exam: Exam) -> Iterator[Finding]:
@@ -141,9 +128,8 @@ def check_outliers(exam: Exam) -> Iterator[Finding]:
         if not parts:
             continue
         rows = np.concatenate(parts)
-        distance = np.abs(rows - np.median(rows, axis=0))
-        usual = np.quantile(distance, 0.99, axis=0)
-        far = (distance > FAR * usual) & (distance > 1e-3) & (usual > 0)
+        low, high = _far_bounds(rows)
+        far = (rows < low) | (rows > high)
         if far.any():
             values = np.flatnonzero(far.any(axis=0)).tolist()
             example = float(rows[far][0])
@@ -179,6 +165,23 @@ def check_scales(exam: Exam) -> Iterator[Finding]:
             )
 
 
+def _jump_finding(exam: Exam, vector: str, jumps: list[tuple[int, int, int]]) -> Finding:
+    names = [exam.episode_name(i) for i in dict.fromkeys(index for _, index, _ in jumps)]
+    value, index, frame = jumps[0]
+    return Finding(
+        code="jumps",
+        severity="warning",
+        what=f"{vector} jumps {plural(len(jumps), 'time')} "
+        f"({dims(vector, sorted({v for v, _, _ in jumps}))}), first [{value}] of "
+        f"{exam.episode_name(index)} after frame {frame}",
+        advice="look there for lost frames, sensor glitches or a reset in the middle of an "
+        "episode; split the episode or leave it out",
+        episodes=tuple(names),
+        keys=(vector,),
+        numbers={"jumps": [list(jump) for jump in jumps[:50]]},
+    )
+
+
 def _flip_finding(vector: str, flips: list[tuple[int, int]]) -> Finding:
     values = [value for start, _ in flips for value in range(start, start + 4)]
     return Finding(
@@ -208,32 +211,45 @@ def _sign_flips(parts: dict[int, np.ndarray]) -> list[tuple[int, int]]:
     return found
 
 
-def _jumps(
-    parts: dict[int, np.ndarray], leave_out: set[int]
-) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
-    """Find changes far larger than usual.
+def _wraps(parts: dict[int, np.ndarray]) -> dict[int, int]:
+    """Return how often each value leaps by a turn, of those that stay within one turn."""
+    every = np.concatenate(list(parts.values())).astype(np.float64)
+    changes = np.concatenate([np.diff(rows.astype(np.float64), axis=0) for rows in parts.values()])
+    span = every.max(axis=0) - every.min(axis=0)
+    found: dict[int, int] = {}
+    for turn in TURNS:
+        leaps = np.abs(changes) > LEAP * turn
+        rest = np.abs(changes - turn * np.round(changes / turn))
+        is_angle = (span > LEAP * turn) & (span < 1.02 * turn)
+        is_angle &= np.quantile(rest, 0.99, axis=0) < (1 - LEAP) * turn
+        angles = np.flatnonzero(is_angle & leaps.any(axis=0)).tolist()
+        found |= {value: int(leaps[:, value].sum()) for value in angles}
+    return found
 
-    Returns:
-        Times that each value leaps by a turn, and the other jumps: (value, episode, frame).
-    """
+
+def _jumps(parts: dict[int, np.ndarray]) -> list[tuple[int, int, int]]:
+    """Find changes far larger than usual, as (value, episode, frame); not those to outliers."""
     every = np.concatenate(list(parts.values()))
     changes = np.concatenate([np.abs(np.diff(rows, axis=0)) for rows in parts.values()])
-    usual = np.quantile(changes, 0.99, axis=0)
-    wide = JUMP_SHARE * (every.max(axis=0) - every.min(axis=0))
-    wraps: dict[int, int] = {}
+    usual, far = np.quantile(changes, 0.99, axis=0), _far_bounds(every)
+    inside = np.where((every >= far[0]) & (every <= far[1]), every, np.nan)
+    wide = JUMP_SHARE * (np.nanmax(inside, axis=0) - np.nanmin(inside, axis=0))
     jumps: list[tuple[int, int, int]] = []
     for index, rows in parts.items():
         change = np.abs(np.diff(rows, axis=0))
-        large = (change > JUMP * np.maximum(usual, _nearby(change))) & (change > wide) & (usual > 0)
-        for frame, value in np.argwhere(large).tolist():
-            if value in leave_out:
-                continue
-            size = float(change[frame, value])
-            if any(abs(size - turn) < max(0.05 * turn, 2 * usual[value]) for turn in TURNS):
-                wraps[value] = wraps.get(value, 0) + 1
-            else:
-                jumps.append((value, index, frame))
-    return wraps, jumps
+        is_out = (rows < far[0]) | (rows > far[1])
+        large = (change > JUMP * np.maximum(usual, _nearby(change))) & (change > wide)
+        large &= (usual > 0) & ~is_out[1:] & ~is_out[:-1]
+        jumps += [(value, index, frame) for frame, value in np.argwhere(large).tolist()]
+    return jumps
+
+
+def _far_bounds(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return below and above what a value is an outlier, (D,) each."""
+    middle = np.median(rows, axis=0)
+    usual = np.quantile(np.abs(rows - middle), 0.99, axis=0)
+    reach = np.where(usual > 0, np.maximum(FAR * usual, 1e-3), np.inf)
+    return middle - reach, middle + reach
 
 
 def _nearby(change: np.ndarray) -> np.ndarray:

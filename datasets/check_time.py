@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scd_wm.datasets.check_images import clear_steps, rhythm
 from scd_wm.datasets.doctor_exam import Exam
 from scd_wm.datasets.doctor_finding import Finding, plural
 from scd_wm.datasets.doctor_lag import LAGS, LagCurve
@@ -61,7 +62,8 @@ def check_action_lag(exam: Exam) -> Iterator[Finding]:
 def check_camera_lag(exam: Exam) -> Iterator[Finding]:
     """Find cameras that show motion later or sooner than the vectors."""
     for curve in exam.motion.vectors_to_cameras:
-        if not curve.is_shifted:
+        slow = rhythm(clear_steps(exam, exam.cameras[curve.effect]))  # late for its own reason
+        if slow or not curve.is_shifted:
             continue
         late = curve.best > 0
         yield Finding(

@@ -29,7 +29,7 @@ class ExamConfig:
     episodes: int | None = None  # whose numbers are read, spread evenly; None for all, at least 1
     images: int = 12  # episodes of each camera whose images are looked at; 0 for none
     image_s: float = 45.0  # seconds after which no further images are read; at least 0
-    progress: bool = False  # show progress bars
+    progress: bool = False  # show progress bars on a terminal
 
     def __post_init__(self) -> None:
         if self.episodes is not None and self.episodes < 1:
@@ -74,7 +74,6 @@ def examine(reader: Reader, config: ExamConfig) -> Exam:
 
 
 def _watched(work: Sequence[Any], what: str, config: ExamConfig) -> Any:
-    """Return the work, with a progress bar that goes away in the end."""
-    return tqdm(
-        work, desc=f"reading {what}", unit="episode", leave=False, disable=not config.progress
-    )
+    """Return the work, with a progress bar on a terminal that goes away in the end."""
+    hidden = None if config.progress else True  # None: where there is no terminal
+    return tqdm(work, desc=f"reading {what}", unit="episode", leave=False, disable=hidden)

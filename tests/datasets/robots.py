@@ -88,7 +88,9 @@ def _episode(rng: np.random.Generator, kind: str, num_steps: int) -> Episode:
 def pictures(pos: np.ndarray) -> np.ndarray:
     """Draw a soft bright spot at positions, (T, 2), as (T, SIZE, SIZE, 3) uint8."""
     grid = np.linspace(-2, 2, SIZE)
-    squared = (grid[None, None] - pos[:, :1, None]) ** 2 + (grid[None, :, None] - pos[:, 1:, None]) ** 2
+    squared = (grid[None, None] - pos[:, :1, None]) ** 2 + (
+        grid[None, :, None] - pos[:, 1:, None]
+    ) ** 2
     spot = 40 + 180 * np.exp(-squared / 0.3)
     return np.repeat(spot[..., None], 3, axis=3).astype(np.uint8)
 

@@ -74,7 +74,9 @@ def test_a_camera_that_is_late_or_early_is_told_by_how_much(steps: int) -> None:
 
 def test_without_vectors_pixels_say_when_the_robot_moves() -> None:
     episodes = shifted(record(), "action", 2)
-    finding = found(examined([{k: e[k] for k in ("action", "top")} for e in episodes]), "action_lag")
+    finding = found(
+        examined([{k: e[k] for k in ("action", "top")} for e in episodes]), "action_lag"
+    )
     assert finding.keys == ("action", "top")
     assert finding.numbers["best"] == 2
 
