@@ -7,87 +7,85 @@ D values of a vector, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
-from scd_wm.datasets.frame_skip import ActionMode, skip_actions, skip_episode, skip_outcome
+from scd_wm.datasets.frame_skip import skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
 from scd_wm.datasets.measure import data_spec
-from scd_wm.datasets.memory import IMAGE_BYTES, EpisodeArrays, Memory
-from scd_wm.datasets.reader import ACTION, Reader, SourceInfo, VideoReader
-from scd_wm.datasets.resize import resize_images
-from scd_wm.datasets.selection import Selection, choose_keys, image_sizes, split_usable
+from scd_wm.datasets.memory import MEMORY_BYTES, EpisodeArrays, Memory
+from scd_wm.datasets.mixture import MixedReader
+from scd_wm.datasets.options import DataOptions
+from scd_wm.datasets.reader import ACTION, EpisodeInfo, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.renamed import rename_keys
+from scd_wm.datasets.selection import Selection, select
+from scd_wm.datasets.windows import gather, within
 from scd_wm.spec import Spec
 
 
 def open_dataset(
     path: str | Path,
+    options: DataOptions | None = None,
     *,
-    cameras: Sequence[str] | None = None,
-    vectors: Sequence[str] | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    frame_skip: int = 1,
-    action_mode: ActionMode = "stack",
     cache_dir: str | Path | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    **changes: Any,
 ) -> RobotDataset:
     """Open a data set of any known format without converting it.
 
     Args:
-        path: A robomimic HDF5 file or a LeRobot v2.x folder.
-        cameras: Names of the cameras to use; None takes all, () none.
-        vectors: Names of the vectors to use; None takes all, () none.
-        image_size: Height and width (one number: both) that all images are resized to, which may
-            change their aspect ratio. None keeps them as they are.
-        frame_skip: Steps of the data that make one step of the data set. At an episode's end a step
-            may have fewer: its outcome is kept and its observation is masked.
-        action_mode: What is the action of a step made of several: "stack" all of them, the "last"
-            one, or their "sum".
+        path: A file or folder; `scd_wm.datasets.formats` lists the formats.
+        options: What to use of it, and how; None takes everything as it is.
         cache_dir: Where decoded video is kept; None is the environment variable SCD_WM_CACHE, or
             ~/.cache/scd_wm.
+        memory_bytes: How much of what was read is kept in memory, in each process that reads.
+        changes: Fields of `DataOptions` in place of those in `options`, such as
+            `image_size=64, cameras=["*_image"]`.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        KeyError: If the data has no such camera or vector; the message lists those it has.
-        ValueError: If the format is unknown, the data damaged, an argument out of range, or images
+        KeyError: If the data has no such camera, vector or mask; the message lists those it has.
+        TypeError: If `changes` names no field of `DataOptions`.
+        ValueError: If the format is unknown, the data damaged, an option out of range, or images
             differ in size without `image_size`.
     """
-    if frame_skip < 1:
-        raise ValueError(f"frame_skip must be at least 1, got {frame_skip}")
-    if action_mode not in ("stack", "last", "sum"):
-        raise ValueError(f"action_mode must be 'stack', 'last' or 'sum', got {action_mode!r}")
+    options = replace(DataOptions() if options is None else options, **changes)
     reader = open_reader(path)
-    chosen_cameras = choose_keys(reader.info, "image", cameras)
-    chosen_vectors = choose_keys(reader.info, "vector", vectors)
-    indices, skipped = split_usable(reader.info, (*chosen_cameras, *chosen_vectors))
-    selection = Selection(
-        cameras=chosen_cameras,
-        vectors=chosen_vectors,
-        image_sizes=image_sizes(reader.info, indices, chosen_cameras, image_size),
-        frame_skip=frame_skip,
-        action_mode=action_mode,
+    mixture = reader if isinstance(reader, MixedReader) and reader.weights else None
+    reader = rename_keys(reader, options.rename)
+    selection, indices, skipped = select(reader, options)
+    return RobotDataset(
+        reader,
+        selection,
+        indices,
+        cache=ImageCache(reader, cache_dir) if isinstance(reader, VideoReader) else None,
+        skipped=skipped,
+        memory_bytes=memory_bytes,
+        mixture=mixture,
     )
-    cache = ImageCache(reader, cache_dir) if isinstance(reader, VideoReader) else None
-    return RobotDataset(reader, selection, indices, cache, skipped)
 
 
 class RobotDataset:
     """Episodes of one data set. Made by `open_dataset`; may be pickled for worker processes.
 
-    Vectors, actions and outcomes are kept in memory once read, and images too where all of them
-    together are small.
+    What was read is kept in memory as long as there is room (`scd_wm.datasets.memory`): first what
+    is small, vectors, actions and outcomes, then images.
 
     Attributes:
         info: What the whole source holds, and what was skipped in it.
         cameras: Names of the cameras in use.
         vectors: Names of the vectors in use.
         outcomes: Names of the outcomes.
+        indices: Of the episodes in use among those of the source.
         episodes: The episodes in use, after frame skip.
+        options: With which the data set was opened.
         fps: Steps a second after frame skip; None where the data does not say.
     """
 
@@ -96,20 +94,29 @@ class RobotDataset:
         reader: Reader,
         selection: Selection,
         indices: Sequence[int],
-        cache: ImageCache | None,
-        skipped: tuple[str, ...] = (),
+        *,
+        cache: ImageCache | None = None,
+        skipped: Sequence[str] = (),
+        memory_bytes: int = MEMORY_BYTES,
+        mixture: MixedReader | None = None,
     ) -> None:
         self.info: SourceInfo = replace(reader.info, skipped=(*reader.info.skipped, *skipped))
-        self.selection = selection
+        self.selection, self.options = selection, selection.options
         self.cameras, self.vectors = selection.cameras, selection.vectors
         self.outcomes = reader.info.outcomes
-        self.fps = None if self.info.fps is None else self.info.fps / selection.frame_skip
-        self.indices = tuple(indices)  # of the episodes among those of the source
+        self.fps = None if self.info.fps is None else self.info.fps / self.options.frame_skip
+        self._reader, self._cache, self._mixture = reader, cache, mixture
+        self._choose(indices)
+        number_bytes = min(self._step_bytes() * self.num_steps, memory_bytes // 2)
+        self._numbers_memory = Memory[EpisodeArrays](number_bytes)
+        self._image_memory = Memory[np.ndarray](memory_bytes - number_bytes)
+
+    def _choose(self, indices: Sequence[int]) -> None:
+        """Use the episodes of these indices in the source."""
+        self.indices = tuple(indices)
         self.episodes = [
-            skip_episode(self.info.episodes[i], selection.frame_skip) for i in self.indices
+            skip_episode(self.info.episodes[i], self.options.frame_skip) for i in self.indices
         ]
-        self._reader, self._cache = reader, cache
-        self._memory = Memory(keep_images=self._image_bytes() <= IMAGE_BYTES)
 
     @property
     def image_sizes(self) -> dict[str, tuple[int, int]]:
@@ -119,8 +126,8 @@ class RobotDataset:
     @property
     def action_dim(self) -> int:
         """Values A of an action after frame skip."""
-        stacked = self.selection.action_mode == "stack"
-        return self.info.action_dim * (self.selection.frame_skip if stacked else 1)
+        stacked = self.options.action_mode == "stack"
+        return self.info.action_dim * (self.options.frame_skip if stacked else 1)
 
     @property
     def num_steps(self) -> int:
@@ -128,11 +135,22 @@ class RobotDataset:
         return sum(episode.num_actions for episode in self.episodes)
 
     def subset(self, episodes: Sequence[int]) -> RobotDataset:
-        """Return the data set with only the episodes of these indices."""
-        indices = [self.indices[i] for i in episodes]
-        chosen = RobotDataset(self._reader, self.selection, indices, self._cache)
-        chosen.info, chosen._memory = self.info, self._memory
+        """Return the data set with only the episodes of these indices; both share one memory."""
+        chosen = copy(self)
+        chosen._choose([self.indices[i] for i in episodes])
         return chosen
+
+    def weighted_groups(self) -> list[tuple[float, list[int]]]:
+        """Return the episodes whose clips are drawn by weight: pairs of weight and indices.
+
+        All are one group but in a mixture with weights.
+        """
+        if self._mixture is None or self._mixture.weights is None:
+            return [(1.0, list(range(len(self.episodes))))]
+        members: dict[int, list[int]] = {}
+        for index, source in enumerate(self.indices):
+            members.setdefault(self._mixture.part_of[source], []).append(index)
+        return [(self._mixture.weights[part], group) for part, group in sorted(members.items())]
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[RobotDataset, RobotDataset]:
         """Divide the episodes at random into those to train on and those held out.
@@ -168,7 +186,7 @@ class RobotDataset:
     def prepare(self) -> None:
         """Decode all video that is not in the cache yet, showing progress."""
         if self._cache:
-            self._cache.fill(self.indices, self.image_sizes)
+            self._cache.fill(self.indices, self.selection.views)
 
     def clip_starts(self, num_frames: int, start_frame: bool = True) -> np.ndarray:
         """List every window of `num_frames` frames.
@@ -200,68 +218,105 @@ class RobotDataset:
         Raises:
             IndexError: If the episode has no such frames.
         """
+        (name,) = (batch := self.clips([(episode, start)], num_frames)).episodes
+        return replace(batch.map(lambda tensor: tensor[0]), episode=name, episodes=())
+
+    def clips(self, places: Sequence[tuple[int, int]], num_frames: int) -> Clip:
+        """Return a batch of clips, equal to `collate` of `clip` of each place but faster.
+
+        Args:
+            places: Episode and first frame of each, as for `clip`.
+            num_frames: Frames F of each.
+
+        Raises:
+            IndexError: If an episode has no such frames.
+        """
+        infos = [self._check(episode, start, num_frames) for episode, start in places]
+        arrays = [self.arrays(episode) for episode, _ in places]
+        starts = [start for _, start in places]
+        before = [start - 1 for start in starts]  # the step whose outcome comes with a frame
+        first, num_actions = np.array(starts), np.array([e.num_actions for e in infos])
+        seen = within(first, np.array([e.num_observations for e in infos]), num_frames)
+        known = within(first - 1, num_actions, num_frames)
+        return Clip(
+            images={name: self._pictures(name, places, num_frames) for name in self.cameras},
+            vectors={
+                n: gather([a.vectors[n] for a in arrays], starts, num_frames) for n in self.vectors
+            },
+            outcome={
+                n: gather([a.outcome[n] for a in arrays], before, num_frames) for n in self.outcomes
+            },
+            actions=gather([a.actions for a in arrays], starts, num_frames - 1),
+            valid=dict.fromkeys((*self.cameras, *self.vectors), seen)
+            | dict.fromkeys(self.outcomes, known),
+            action_valid=within(first, num_actions, num_frames - 1),
+            episodes=tuple(
+                f"{info.name} frames {start} to {start + num_frames - 1}"
+                for info, start in zip(infos, starts, strict=True)
+            ),
+        )
+
+    def _check(self, episode: int, start: int, num_frames: int) -> EpisodeInfo:
+        """Return an episode, if it has these frames."""
         info, stop = self.episodes[episode], start + num_frames
         if num_frames < 1 or start < -1 or stop > info.num_actions + 1:
             raise IndexError(
                 f"no frames {start} to {stop - 1} in {info.name}: it has 0 to {info.num_actions}"
             )
-        arrays = self.arrays(episode)
-        first, last = max(start, 0), min(stop, info.num_observations)  # observations to read
-        seen = _window(np.ones(info.num_observations, bool), start, num_frames)
-        known = _window(np.ones(info.num_actions, bool), start - 1, num_frames)
+        return info
 
-        def pictures(camera: str) -> Tensor:
-            return _window(self.images(episode, camera, first, last), start - first, num_frames)
-
-        return Clip(
-            images={name: pictures(name) for name in self.cameras},
-            vectors={n: _window(v, start, num_frames) for n, v in arrays.vectors.items()},
-            outcome={n: _window(v, start - 1, num_frames) for n, v in arrays.outcome.items()},
-            actions=_window(arrays.actions, start, num_frames - 1),
-            valid={n: seen for n in (*self.cameras, *self.vectors)}
-            | {n: known for n in self.outcomes},
-            action_valid=_window(np.ones(info.num_actions, bool), start, num_frames - 1),
-            episode=f"{info.name} frames {start} to {stop - 1}",
-        )
+    def _pictures(self, camera: str, places: Sequence[tuple[int, int]], num_frames: int) -> Tensor:
+        """Return the images of a batch of clips, (B, F, H, W, 3) uint8."""
+        rows = []
+        for episode, start in places:
+            last = min(start + num_frames, self.episodes[episode].num_observations)
+            rows.append(self.images(episode, camera, max(start, 0), last))
+        return gather(rows, [min(start, 0) for _, start in places], num_frames)
 
     def images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
         """Return stored frames `start` to `stop - 1` of a camera, (stop - start, H, W, 3) uint8."""
-        if not self._memory.keep_images:
-            return self._read_images(episode, camera, start, stop)
-        whole = self._memory.images(
-            self.indices[episode],
-            camera,
-            lambda: self._read_images(episode, camera, 0, self.episodes[episode].num_observations),
+        num_frames, size = self.episodes[episode].num_observations, self.image_sizes[camera]
+        whole = self._image_memory.get(
+            (self.indices[episode], camera),
+            num_frames * _image_bytes(size),
+            lambda: self._read_images(episode, camera, 0, num_frames),
         )
-        return whole[start:stop]
+        return (
+            self._read_images(episode, camera, start, stop) if whole is None else whole[start:stop]
+        )
 
     def arrays(self, episode: int) -> EpisodeArrays:
         """Return all of an episode but its images."""
-        return self._memory.arrays(self.indices[episode], lambda: self._read_arrays(episode))
+        kept = self._numbers_memory.get(
+            self.indices[episode],
+            self.episodes[episode].num_actions * self._step_bytes(),
+            lambda: self._read_arrays(episode),
+        )
+        return self._read_arrays(episode) if kept is None else kept
 
-    def _image_bytes(self) -> int:
-        """Return the size of all images."""
-        frame = sum(height * width * 3 for height, width in self.image_sizes.values())
-        return frame * sum(episode.num_observations for episode in self.episodes)
+    def _step_bytes(self) -> int:
+        """Return the size of all numbers of a step."""
+        lengths = [self.info.fields[name].shape[0] for name in self.vectors]
+        return 4 * (sum(lengths) + self.action_dim + len(self.outcomes))
 
     def _read_images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
-        size, skip = self.image_sizes[camera], self.selection.frame_skip
+        view, skip = self.selection.views[camera], self.options.frame_skip
         if start >= stop:
-            return np.zeros((0, *size, 3), np.uint8)
+            return np.zeros((0, *view.size, 3), np.uint8)
         index, rows = self.indices[episode], (start * skip, (stop - 1) * skip + 1)
-        if self._cache:
-            return self._cache.read(index, camera, size, *rows)[::skip]
-        return resize_images(self._reader.read(index, camera, *rows)[::skip], size)
+        if self._cache and self._cache.covers(index, camera):
+            return self._cache.read(index, camera, view, *rows)[::skip]
+        return view.apply(self._reader.read(index, camera, *rows)[::skip])
 
     def _read_arrays(self, episode: int) -> EpisodeArrays:
-        source, skip = self.info.episodes[self.indices[episode]], self.selection.frame_skip
+        source, skip = self.info.episodes[self.indices[episode]], self.options.frame_skip
         kept = self.episodes[episode].num_observations
         vectors = {n: self._numbers(episode, n, source.num_observations) for n in self.vectors}
         outcome = {n: self._numbers(episode, n, source.num_actions) for n in self.outcomes}
         actions = self._numbers(episode, ACTION, source.num_actions)
         return EpisodeArrays(
             vectors={name: rows[::skip][:kept] for name, rows in vectors.items()},
-            actions=skip_actions(actions, skip, self.selection.action_mode),
+            actions=skip_actions(actions, skip, self.options.action_mode),
             outcome={name: skip_outcome(name, rows, skip) for name, rows in outcome.items()},
         )
 
@@ -279,10 +334,5 @@ class RobotDataset:
         return rows
 
 
-def _window(rows: np.ndarray, start: int, length: int) -> Tensor:
-    """Return rows `start` to `start + length - 1`, with zeros where there is no such row."""
-    window = np.zeros((length, *rows.shape[1:]), rows.dtype)
-    first, last = max(start, 0), min(start + length, len(rows))
-    if first < last:
-        window[first - start : last - start] = rows[first:last]
-    return torch.from_numpy(window)
+def _image_bytes(size: tuple[int, int]) -> int:
+    return size[0] * size[1] * 3

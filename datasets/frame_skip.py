@@ -17,7 +17,20 @@ from einops import rearrange
 
 from scd_wm.datasets.reader import EpisodeInfo
 
-ActionMode: TypeAlias = Literal["stack", "last", "sum"]
+ActionMode: TypeAlias = Literal["stack", "last", "sum", "mean"]
+"""How actions become the action of a longer step: "stack" keeps all of them, and is always right;
+"last" suits positions to go to, "sum" differences, "mean" velocities."""
+
+JOINED: tuple[ActionMode, ...] = ("last", "sum", "mean")  # what single values of an action may be
+
+
+def check_action_mode(mode: ActionMode | tuple[ActionMode, ...]) -> None:
+    """Raise ValueError unless `mode` is one, or one of `JOINED` for each value of an action."""
+    if isinstance(mode, str):
+        if mode not in ("stack", *JOINED):
+            raise ValueError(f"action_mode must be one of {('stack', *JOINED)}, got {mode!r}")
+    elif not mode or any(part not in JOINED for part in mode):
+        raise ValueError(f"action_mode for single values must be of {JOINED}, got {mode}")
 
 
 def skip_episode(episode: EpisodeInfo, skip: int) -> EpisodeInfo:
@@ -30,20 +43,31 @@ def skip_episode(episode: EpisodeInfo, skip: int) -> EpisodeInfo:
     )
 
 
-def skip_actions(actions: np.ndarray, skip: int, mode: ActionMode) -> np.ndarray:
+def skip_actions(
+    actions: np.ndarray, skip: int, mode: ActionMode | tuple[ActionMode, ...]
+) -> np.ndarray:
     """Join the actions, (T, A), of each step.
 
+    Args:
+        actions: Of the data.
+        skip: Actions in one step.
+        mode: For all values, or for each of the A.
+
     Returns:
-        (S, skip * A) for "stack", where an incomplete last step repeats its last action; (S, A) for
-        "last" and "sum".
+        (S, skip * A) for "stack", where an incomplete last step repeats its last action; else
+        (S, A), of the actions that there are in an incomplete last step.
     """
-    missing = -len(actions) % skip
-    fill = np.zeros_like(actions[-1:]) if mode == "sum" else actions[-1:]
-    padded = np.concatenate([actions, np.repeat(fill, missing, axis=0)])
+    padded = np.concatenate([actions, np.repeat(actions[-1:], -len(actions) % skip, axis=0)])
     if mode == "stack":
         return rearrange(padded, "(s k) a -> s (k a)", k=skip)
-    steps = rearrange(padded, "(s k) a -> s k a", k=skip)
-    return steps[:, -1] if mode == "last" else steps.sum(axis=1)
+    starts = np.arange(0, len(actions), skip)
+    sums = np.add.reduceat(actions, starts, axis=0)
+    counts = np.diff([*starts, len(actions)])[:, None]
+    joined = {"last": padded[skip - 1 :: skip], "sum": sums, "mean": sums / counts}
+    if isinstance(mode, str):
+        return joined[mode].astype(actions.dtype)
+    columns = [joined[part][:, i] for i, part in enumerate(mode)]
+    return np.stack(columns, axis=1).astype(actions.dtype)
 
 
 def skip_outcome(name: str, values: np.ndarray, skip: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Keep decoded and resized video on disk, so that training does not wait for a video decoder.
 
 Axes: T frames of an episode, H height, W width. One zarr v3 array, (T, H, W, 3) uint8, holds one
-camera of one episode at one size. It is written under another name and renamed when complete, so an
+camera of one episode in one view. It is written under another name and renamed when complete, so an
 array that has its name is whole, whatever was interrupted.
 """
 
@@ -20,18 +20,18 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
+from scd_wm.datasets.image_view import ImageView
 from scd_wm.datasets.reader import VideoReader
-from scd_wm.datasets.resize import resize_images
 
 CHUNK_FRAMES = 16  # about one clip: what is read together is compressed together
 WRITE_FRAMES = 64  # decoded frames in memory at a time; a multiple of CHUNK_FRAMES
-LAYOUT = "1"  # of an entry; another text makes old entries unused
+LAYOUT = "2"  # of an entry; another text makes old entries unused
 
 
 class ImageCache:
     """Images of a data set whose reader decodes video.
 
-    An entry belongs to a file's path, size and modification time, the camera and the image size: a
+    An entry belongs to a file's path, size and modification time, the camera and the view: a
     video that changes is decoded again. Entries are never deleted; the folder may be, at any time
     when nothing runs.
 
@@ -46,54 +46,61 @@ class ImageCache:
         self._reader = reader
         self._arrays: dict[Path, zarr.Array] = {}
 
-    def read(
-        self, episode: int, camera: str, size: tuple[int, int], start: int, stop: int
-    ) -> np.ndarray:
-        """Return frames `start` to `stop - 1`, (stop - start, *size, 3) uint8; decode if needed."""
-        entry = self._entry(episode, camera, size)
+    def covers(self, episode: int, camera: str) -> bool:
+        """Return whether the images of an episode's camera are decoded from a video."""
+        return self._reader.image_source(episode, camera) is not None
+
+    def read(self, episode: int, camera: str, view: ImageView, start: int, stop: int) -> np.ndarray:
+        """Return frames `start` to `stop - 1`, (stop - start, H, W, 3) uint8; decode if needed."""
+        entry = self._entry(episode, camera, view)
         if entry not in self._arrays:
             if not entry.exists():
-                self._write(entry, episode, camera, size)
+                self._write(entry, episode, camera, view)
             self._arrays[entry] = zarr.open_array(entry, mode="r")
         return np.asarray(self._arrays[entry][start:stop])
 
-    def fill(self, episodes: Sequence[int], sizes: Mapping[str, tuple[int, int]]) -> None:
+    def fill(self, episodes: Sequence[int], views: Mapping[str, ImageView]) -> None:
         """Decode whatever of these episodes and cameras is not in the cache yet.
 
         Args:
             episodes: Indices of the reader's episodes.
-            sizes: Camera: height and width to keep.
+            views: What to keep of each camera's images.
 
         Raises:
             ValueError: If a video is damaged or too short.
         """
-        wanted = [(self._entry(e, c, s), e, c, s) for c, s in sizes.items() for e in episodes]
+        wanted = [
+            (self._entry(episode, camera, view), episode, camera, view)
+            for camera, view in views.items()
+            for episode in episodes
+            if self.covers(episode, camera)
+        ]
         missing = [job for job in wanted if not job[0].exists()]
         if not missing:
             return
         with tqdm(missing, desc=f"decoding video into {self.folder}", unit="video") as progress:
-            for entry, episode, camera, size in progress:
-                self._write(entry, episode, camera, size)
+            for entry, episode, camera, view in progress:
+                self._write(entry, episode, camera, view)
 
-    def _entry(self, episode: int, camera: str, size: tuple[int, int]) -> Path:
-        source = self._reader.image_source(episode, camera).resolve()
-        stat = source.stat()
+    def _entry(self, episode: int, camera: str, view: ImageView) -> Path:
+        source = self._reader.image_source(episode, camera)
+        assert source is not None  # the caller has asked `covers`
+        source, stat = source.resolve(), source.stat()
         name = self._reader.info.episodes[episode].name
-        identity = (LAYOUT, source, stat.st_size, stat.st_mtime_ns, name, camera, *size)
+        identity = (LAYOUT, source, stat.st_size, stat.st_mtime_ns, name, camera, *view)
         digest = hashlib.sha256("|".join(map(str, identity)).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.zarr"
 
-    def _write(self, entry: Path, episode: int, camera: str, size: tuple[int, int]) -> None:
+    def _write(self, entry: Path, episode: int, camera: str, view: ImageView) -> None:
         """Decode one video into `entry`; on an error leave nothing."""
         num_frames = self._reader.info.episodes[episode].num_observations
         aside = entry.with_name(f".{entry.stem}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            array = zarr.create_array(
-                aside, shape=(num_frames, *size, 3), chunks=(CHUNK_FRAMES, *size, 3), dtype="uint8"
-            )
+            shape, chunks = (num_frames, *view.size, 3), (CHUNK_FRAMES, *view.size, 3)
+            array = zarr.create_array(aside, shape=shape, chunks=chunks, dtype="uint8")
             row = 0
             for images in _batches(self._reader.decode(episode, camera), WRITE_FRAMES):
-                array[row : row + len(images)] = resize_images(images, size)
+                array[row : row + len(images)] = view.apply(images)
                 row += len(images)
             _rename(aside, entry)
         finally:

@@ -1,18 +1,18 @@
 """Batches of clips in an order that depends on the seed and the step alone.
 
-Axes: B clips of a batch over all ranks, N windows of the data set.
+Axes: B clips of a batch over all ranks, N clips of an epoch, W windows of a group of episodes.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from scd_wm.clip import Clip, collate
+from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
 
 WAIT_S = 0.1  # how long the prefetch thread waits before it looks whether it should stop
@@ -22,8 +22,10 @@ class ClipLoader:
     """Batches of clips for training.
 
     In an epoch every window comes once, in an order drawn from (seed, epoch); batches run on from
-    one epoch into the next. `batch(step)` depends on nothing else, so a resumed run sees what an
-    uninterrupted one does, and ranks together see what a single process does.
+    one epoch into the next. In a mixture with weights an epoch has as many clips, shared out by
+    weight: each part goes through its own windows, as often as its share asks for. `batch(step)`
+    depends on nothing else, so a resumed run sees what an uninterrupted one does, and ranks
+    together see what a single process does.
 
     Args:
         dataset: Where clips come from.
@@ -57,12 +59,13 @@ class ClipLoader:
         self.batch_size = batch_size
         self._slice = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self._windows = dataset.clip_starts(num_frames)  # (N, 2)
+        self._groups = _window_groups(dataset, self._windows)
         if len(self._windows) == 0:
             longest = max((e.num_actions + 1 for e in dataset.episodes), default=0)
             raise ValueError(
                 f"no episode of {dataset.info.path} has {num_frames} frames, the longest has "
                 f"{longest}; use shorter clips"
-                + (", or a smaller frame_skip" if dataset.selection.frame_skip > 1 else "")
+                + (", or a smaller frame_skip" if dataset.options.frame_skip > 1 else "")
             )
         dataset.prepare()
         self._order = lru_cache(maxsize=2)(self._epoch_order)
@@ -78,7 +81,8 @@ class ClipLoader:
 
     def batch(self, step: int) -> Clip:
         """Return this rank's clips of a step, counted from 0, as a batch."""
-        return collate([self._clip(sample) for sample in self.sample_ids(step)])
+        places = [self._place(sample) for sample in self.sample_ids(step)]
+        return self.dataset.clips(places, self.num_frames)
 
     def iterate(self, start_step: int = 0, prefetch: int = 2) -> Iterator[Clip]:
         """Yield `batch(start_step)`, `batch(start_step + 1)` and so on without end.
@@ -98,13 +102,50 @@ class ClipLoader:
             yield self.batch(step)
             step += 1
 
-    def _clip(self, sample: int) -> Clip:
+    def _place(self, sample: int) -> tuple[int, int]:
+        """Return episode and first frame of a clip of the run."""
         epoch, position = divmod(sample, self.num_windows)
         episode, start = self._windows[self._order(epoch)[position]]
-        return self.dataset.clip(int(episode), int(start), self.num_frames)
+        return int(episode), int(start)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(self.num_windows)
+        """Return the windows of an epoch, (N,) int64, in the order in which they are drawn."""
+        counts = _share_out(self.num_windows, [weight for weight, _ in self._groups])
+        drawn = [
+            windows[_endless(len(windows), epoch * count, (epoch + 1) * count, (self.seed, group))]
+            for group, (count, (_, windows)) in enumerate(zip(counts, self._groups, strict=True))
+        ]
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_windows)
+        return np.concatenate(drawn)[order]
+
+
+def _window_groups(dataset: RobotDataset, windows: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Return pairs of weight and indices of windows, (W,), for each group that has windows."""
+    groups = [
+        (weight, np.flatnonzero(np.isin(windows[:, 0], episodes)))
+        for weight, episodes in dataset.weighted_groups()
+    ]
+    return [(weight, members) for weight, members in groups if len(members)]
+
+
+def _share_out(total: int, weights: Sequence[float]) -> list[int]:
+    """Return whole numbers that sum to `total`, as near to the weights as whole numbers can be."""
+    ends = np.cumsum(weights) / np.sum(weights) * total
+    return np.diff(np.round([0.0, *ends])).astype(int).tolist()
+
+
+def _endless(length: int, start: int, stop: int, seed: tuple[int, int]) -> np.ndarray:
+    """Return entries `start` to `stop - 1` of an endless list of permutations of `length` things.
+
+    Returns:
+        (stop - start,) int64, each in 0 to length - 1.
+    """
+    rounds = range(start // length, -(-stop // length))
+    orders = [np.random.default_rng((*seed, number)).permutation(length) for number in rounds]
+    if not orders:
+        return np.zeros(0, np.int64)
+    first = rounds[0] * length
+    return np.concatenate(orders)[start - first : stop - first]
 
 
 def _prefetched(batches: Iterator[Clip], length: int) -> Iterator[Clip]:

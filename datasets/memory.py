@@ -1,18 +1,23 @@
-"""Keep what was read of a data set in memory.
+"""Keep what was read of a data set in memory, up to a limit.
+
+Clips are drawn at random, so what was read longest ago is as likely to be wanted as anything else:
+what came first is kept, nothing is thrown out, and once the limit is reached the rest is read from
+disk, clip by clip. That has the hit rate of any other choice and never reads an episode for one
+clip only to drop it.
 
 Axes: T steps of an episode after frame skip, K = T or T + 1 stored frames, D values of a vector,
-A values of an action, H height, W width.
+A values of an action.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-IMAGE_BYTES = 2**30  # images are kept if those of all episodes together are no more than this
+MEMORY_BYTES = 2**31  # default limit of a data set, over images and numbers
 
 Value = TypeVar("Value")
 
@@ -26,31 +31,34 @@ class EpisodeArrays:
     outcome: dict[str, np.ndarray]  # name: (T,) float32, of step t
 
 
-class Memory:
-    """What was read of each episode, by its index in the source. A pickled copy is empty.
+class Memory(Generic[Value]):
+    """Values by key, of no more than `limit` bytes together. A pickled copy is empty.
 
     Args:
-        keep_images: Whether images are worth keeping: all of them fit.
+        limit: In bytes.
     """
 
-    def __init__(self, keep_images: bool) -> None:
-        self.keep_images = keep_images
-        self._arrays: dict[int, EpisodeArrays] = {}
-        self._images: dict[tuple[int, str], np.ndarray] = {}
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._kept: dict[Hashable, Value] = {}
 
-    def arrays(self, episode: int, read: Callable[[], EpisodeArrays]) -> EpisodeArrays:
-        """Return an episode's arrays, calling `read` the first time."""
-        return _kept(self._arrays, episode, read)
+    def get(self, key: Hashable, size: int, read: Callable[[], Value]) -> Value | None:
+        """Return a value, reading and keeping it the first time; None if there is no room for it.
 
-    def images(self, episode: int, camera: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return all images of an episode's camera, (K, H, W, 3), calling `read` the first time."""
-        return _kept(self._images, (episode, camera), read)
+        Threads that ask for the same value at the same time may each read it; one is kept.
+
+        Args:
+            key: Which value.
+            size: Its bytes.
+            read: Called if the value is not kept yet and there is room.
+        """
+        if key not in self._kept:
+            if self.used + size > self.limit:
+                return None
+            value = read()
+            if self._kept.setdefault(key, value) is value:
+                self.used += size
+        return self._kept[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"keep_images": self.keep_images, "_arrays": {}, "_images": {}}
-
-
-def _kept(store: dict[Any, Value], key: Any, read: Callable[[], Value]) -> Value:
-    if key not in store:
-        store[key] = read()
-    return store[key]
+        return {"limit": self.limit, "used": 0, "_kept": {}}

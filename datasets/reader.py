@@ -89,8 +89,8 @@ class Reader(Protocol):
 class VideoReader(Reader, Protocol):
     """A reader whose images are decoded from files so slowly that they are kept in a cache."""
 
-    def image_source(self, episode: int, key: str) -> Path:
-        """Return the file that holds all images of an episode's camera."""
+    def image_source(self, episode: int, key: str) -> Path | None:
+        """Return the file that holds all images of an episode's camera; None if `read` is fast."""
 
     def decode(self, episode: int, key: str) -> Iterator[np.ndarray]:
         """Yield the images of an episode's camera in order, (H, W, 3) uint8 each."""

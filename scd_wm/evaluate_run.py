@@ -184,7 +184,7 @@ def describe_data(held_out: RobotDataset, stored: Mapping[str, Any]) -> dict[str
         "episodes held out and evaluated": len(held_out.episodes),
         "steps in held-out episodes": held_out.num_steps,
         "steps a second": held_out.fps or "not said by the data",
-        "frame skip": held_out.selection.frame_skip,
+        "frame skip": held_out.options.frame_skip,
         "cameras": ", ".join(f"{n} {size}" for n, size in cameras.items()) or "none",
         "vectors": ", ".join(f"{n} ({info.fields[n].shape[0]})" for n in held_out.vectors)
         or "none",

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
-from scd_wm.console import image_size, name_list, plain_rows, show_table
+from scd_wm.commands.data_options import add_data_options, data_options
+from scd_wm.console import plain_rows, show_table
 
 PRESETS = ("state", "tiny", "small", "base", "paper")  # of scd_wm.model.presets, which needs torch
 
@@ -16,9 +17,7 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
     """Declare `train`."""
     what = "Train a world model on a data set, without converting it."
     parser = command(commands, "train", what, run_train)
-    parser.add_argument(
-        "data", metavar="DATA", type=Path, help="robomimic HDF5 file or LeRobot folder"
-    )
+    parser.add_argument("data", metavar="DATA", type=Path, help="data set of any known format")
     parser.add_argument(
         "overrides",
         metavar="key=value",
@@ -37,28 +36,20 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on from RUN's newest checkpoint")
     parser.add_argument("--init", type=Path, metavar="RUN", help="run or model to start from")
-    names = "separated by commas, or none; default: all that the preset or --init can use"
-    parser.add_argument("--cameras", type=name_list, metavar="A,B", help=names)
-    parser.add_argument("--vectors", type=name_list, metavar="A,B", help=names)
-    parser.add_argument(
-        "--image-size",
-        type=image_size,
-        metavar="S or HxW",
-        help="pixels; default: the data's or less",
-    )
-    parser.add_argument(
-        "--frame-skip",
-        type=int,
-        metavar="N",
-        default=1,
-        help="steps of the data in one of the model",
-    )
     parser.add_argument(
         "--held-out", type=float, metavar="X", default=0.1, help="share of episodes not trained on"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="default: the preset's")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
     parser.add_argument("--dry-run", action="store_true", help="show settings and sizes, and stop")
+    parser.add_argument(
+        "--memory-gib",
+        type=float,
+        metavar="G",
+        default=2.0,
+        help="how much of the data is kept in memory",
+    )
+    add_data_options(parser)
     return parser
 
 
@@ -79,10 +70,8 @@ def run_train(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         resume=args.resume,
         init=args.init,
-        cameras=args.cameras,
-        vectors=args.vectors,
-        image_size=args.image_size,
-        frame_skip=args.frame_skip,
+        options=data_options(args),
+        memory_bytes=int(args.memory_gib * 2**30),
         tensorboard=args.tensorboard,
         dry_run=args.dry_run,
         seed=args.seed,

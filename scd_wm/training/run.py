@@ -22,6 +22,8 @@ from accelerate import Accelerator
 
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.loader import ClipLoader
+from scd_wm.datasets.memory import MEMORY_BYTES
+from scd_wm.datasets.options import DataOptions
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import CONFIG, EXPORT, checkpoints, save_pretrained
@@ -30,7 +32,7 @@ from scd_wm.training.provenance import versions
 from scd_wm.training.recipes import recipe
 from scd_wm.training.run_data import describe_data, differences, split_data
 from scd_wm.training.run_log import check_tensorboard, read_log
-from scd_wm.training.run_setup import DataChoice, Init, build, configure, make_spec, open_data
+from scd_wm.training.run_setup import Init, build, configure, make_spec, open_data
 from scd_wm.training.state import TrainState
 from scd_wm.training.trainer import is_over, make_accelerator, train
 
@@ -59,10 +61,8 @@ def train_run(
     overrides: Sequence[str] = (),
     resume: bool = False,
     init: str | Path | None = None,
-    cameras: Sequence[str] | None = None,
-    vectors: Sequence[str] | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    frame_skip: int = 1,
+    options: DataOptions | None = None,
+    memory_bytes: int = MEMORY_BYTES,
     tensorboard: bool = False,
     dry_run: bool = False,
     seed: int | None = None,
@@ -80,11 +80,10 @@ def train_run(
         resume: Continue in a run folder, from its newest checkpoint.
         init: A run or exported model whose weights, configuration, spec and statistics to start
             from.
-        cameras: Names to use. None takes all, or those of `init`, or none for the preset `state`.
-        vectors: Names to use. None takes all, or those of `init`.
-        image_size: Side, or height and width, of all images. None takes that of `init`, or the
+        options: What to use of the data. Cameras and vectors of None are all, or those of `init`;
+            no cameras for the preset `state`. An image size of None is that of `init`, or the
             data's own, or the recipe's where the data's is larger.
-        frame_skip: Steps of the data that make one step of the model.
+        memory_bytes: How much of the data is kept in memory.
         tensorboard: Also write TensorBoard events.
         dry_run: Print configuration and sizes, then stop; writes nothing.
         seed: Of the run; the recipe's if not given.
@@ -106,12 +105,10 @@ def train_run(
         check_tensorboard()
     initial = Init.load(init)
     chosen = configure(recipe(preset), initial, overrides, steps, minutes, seed)
-    choice = DataChoice(
-        cameras=cameras, vectors=vectors, image_size=image_size, frame_skip=frame_skip
-    )
+    options = DataOptions() if options is None else options
     accelerator = make_accelerator()
     with accelerator.main_process_first():  # the first to open video decodes it for all
-        dataset = open_data(data, choice, chosen, initial)
+        dataset = open_data(data, options, chosen, initial, memory_bytes)
         part, rest = split_data(dataset, held_out)
         spec = make_spec(part, initial)
         for episodes in (None if initial is None else part, rest):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.options import DataOptions
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import CONFIG, check_folder
@@ -40,8 +41,7 @@ def describe_data(
         "cameras": list(dataset.cameras),
         "vectors": list(dataset.vectors),
         "image_sizes": {name: list(size) for name, size in dataset.image_sizes.items()},
-        "frame_skip": dataset.selection.frame_skip,
-        "action_mode": dataset.selection.action_mode,
+        "options": dataset.options.to_json(),
         "num_train_episodes": len(part.episodes),
         "num_train_steps": part.num_steps,
         "held_out": [] if held_out is None else [e.name for e in held_out.episodes],
@@ -78,13 +78,13 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
     path = path if path is not None else data.get("path")
     if path is None:
         raise ValueError(f"{run} does not say what data it was trained on; name the data set")
+    options = DataOptions.from_json(data.get("options", {}))
     dataset = open_dataset(
         path,
+        options,
         cameras=tuple(spec.cameras),
         vectors=tuple(spec.vectors),
-        image_size=common_image_size(spec),
-        frame_skip=data.get("frame_skip", 1),
-        action_mode=data.get("action_mode", "stack"),
+        image_size=options.image_size or common_image_size(spec),
     )
     spec.check_same_layout(layout_spec(dataset), f"data set {path}")
     if data.get("fingerprint") != fingerprint(dataset):

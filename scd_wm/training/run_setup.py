@@ -9,22 +9,14 @@ from pathlib import Path
 import torch
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.memory import MEMORY_BYTES
+from scd_wm.datasets.options import DataOptions
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.overrides import apply_overrides
 from scd_wm.training.recipes import Recipe
 from scd_wm.training.run_data import common_image_size, differences, layout_spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataChoice:
-    """What the user asked for of the data; None leaves it to the initial model or the recipe."""
-
-    cameras: Sequence[str] | None = None
-    vectors: Sequence[str] | None = None
-    image_size: int | tuple[int, int] | None = None
-    frame_skip: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,14 +53,19 @@ def configure(
 
 
 def open_data(
-    path: str | Path, choice: DataChoice, recipe: Recipe, init: Init | None
+    path: str | Path,
+    options: DataOptions,
+    recipe: Recipe,
+    init: Init | None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> RobotDataset:
     """Open the data, with what the user left open taken from the initial model or the recipe."""
-    choice = _fill(choice, recipe, init)
-    dataset = _open(path, choice)
+    options = _fill(options, recipe, init)
+    dataset = open_dataset(path, options, memory_bytes=memory_bytes)
     largest = max((side for size in dataset.image_sizes.values() for side in size), default=0)
-    if choice.image_size is None and recipe.image_size is not None and largest > recipe.image_size:
-        return _open(path, replace(choice, image_size=recipe.image_size))
+    if options.image_size is None and recipe.image_size is not None and largest > recipe.image_size:
+        smaller = replace(options, image_size=recipe.image_size)
+        return open_dataset(path, smaller, memory_bytes=memory_bytes)
     return dataset
 
 
@@ -106,8 +103,8 @@ def build(spec: Spec, recipe: Recipe, init: Init | None) -> SCDWorldModel:
     return model
 
 
-def _fill(choice: DataChoice, recipe: Recipe, init: Init | None) -> DataChoice:
-    cameras, vectors, image_size = choice.cameras, choice.vectors, choice.image_size
+def _fill(options: DataOptions, recipe: Recipe, init: Init | None) -> DataOptions:
+    cameras, vectors, image_size = options.cameras, options.vectors, options.image_size
     if init is not None:
         spec = init.model.spec
         cameras = tuple(spec.cameras) if cameras is None else cameras
@@ -115,14 +112,4 @@ def _fill(choice: DataChoice, recipe: Recipe, init: Init | None) -> DataChoice:
         image_size = common_image_size(spec) if image_size is None else image_size
     elif cameras is None and not recipe.uses_images:
         cameras = ()
-    return replace(choice, cameras=cameras, vectors=vectors, image_size=image_size)
-
-
-def _open(path: str | Path, choice: DataChoice) -> RobotDataset:
-    return open_dataset(
-        path,
-        cameras=choice.cameras,
-        vectors=choice.vectors,
-        image_size=choice.image_size,
-        frame_skip=choice.frame_skip,
-    )
+    return replace(options, cameras=cameras, vectors=vectors, image_size=image_size)

@@ -34,15 +34,9 @@ def path(format_name: str, request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(params=["in memory", "from disk"])
-def dataset(
-    path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> RobotDataset:
+def dataset(path: Path, request: pytest.FixtureRequest) -> RobotDataset:
     """Return the data set, with images kept in memory and not."""
-    if request.param == "from disk":
-        monkeypatch.setattr("scd_wm.datasets.dataset.IMAGE_BYTES", 0)
-    opened = open_dataset(path)
-    assert opened._memory.keep_images == (request.param == "in memory")
-    return opened
+    return open_dataset(path, memory_bytes=2**20 if request.param == "in memory" else 0)
 
 
 def which(image: torch.Tensor) -> tuple[int, int]:

@@ -21,12 +21,15 @@ def test_last_observation_is_kept_only_after_a_full_step(
     assert (skipped.num_actions, skipped.num_observations) == (steps, observations)
 
 
-def test_actions_are_stacked_taken_last_or_summed() -> None:
+def test_actions_are_stacked_taken_last_summed_or_averaged() -> None:
     actions = np.array([[1, 10], [2, 20], [3, 30], [4, 40], [5, 50]], np.float32)
     stack = [[1, 10, 2, 20], [3, 30, 4, 40], [5, 50, 5, 50]]  # the last is held
     assert skip_actions(actions, 2, "stack").tolist() == stack
     assert skip_actions(actions, 2, "last").tolist() == [[2, 20], [4, 40], [5, 50]]
     assert skip_actions(actions, 2, "sum").tolist() == [[3, 30], [7, 70], [5, 50]]
+    assert skip_actions(actions, 2, "mean").tolist() == [[1.5, 15], [3.5, 35], [5, 50]]
+    assert skip_actions(actions, 2, ("sum", "last")).tolist() == [[3, 20], [7, 40], [5, 50]]
+    assert skip_actions(actions, 2, ("sum", "last")).dtype == np.float32
 
 
 def test_rewards_are_summed_and_flags_joined() -> None:
@@ -36,11 +39,9 @@ def test_rewards_are_summed_and_flags_joined() -> None:
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 2**30])
-def test_skipping_a_data_set_takes_every_third_frame(
-    robomimic_file: Path, monkeypatch: pytest.MonkeyPatch, keep_bytes: int
-) -> None:
-    monkeypatch.setattr("scd_wm.datasets.dataset.IMAGE_BYTES", keep_bytes)
-    every, third = open_dataset(robomimic_file), open_dataset(robomimic_file, frame_skip=3)
+def test_skipping_a_data_set_takes_every_third_frame(robomimic_file: Path, keep_bytes: int) -> None:
+    every = open_dataset(robomimic_file, memory_bytes=keep_bytes)
+    third = open_dataset(robomimic_file, frame_skip=3, memory_bytes=keep_bytes)
     assert [e.num_actions for e in third.episodes] == [2, 1, 3]  # of 5, 2 and 7 steps
     assert third.fps == pytest.approx(10 / 3)
     assert third.action_dim == third.arrays(0).actions.shape[1] == 6
@@ -60,7 +61,11 @@ def test_skipping_a_data_set_takes_every_third_frame(
 def test_arguments_out_of_range_are_refused(robomimic_file: Path) -> None:
     with pytest.raises(ValueError, match="frame_skip must be at least 1, got 0"):
         open_dataset(robomimic_file, frame_skip=0)
-    with pytest.raises(ValueError, match=r"action_mode must be .*, got 'mean'"):
-        open_dataset(robomimic_file, action_mode="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"action_mode must be .*, got 'median'"):
+        open_dataset(robomimic_file, action_mode="median")
+    with pytest.raises(ValueError, match=r"single values must be of .*, got \('stack', 'last'\)"):
+        open_dataset(robomimic_file, action_mode=("stack", "last"))
+    with pytest.raises(ValueError, match=r"action_mode has 3 entries, actions of .* have 2 values"):
+        open_dataset(robomimic_file, action_mode=("sum", "sum", "last"))
     with pytest.raises(ValueError, match=r"image_size must be .* positive numbers, got 0"):
         open_dataset(robomimic_file, image_size=0)

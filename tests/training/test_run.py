@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.loader import ClipLoader
+from scd_wm.datasets.options import DataOptions
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.noise_seeds import row_seeds
@@ -128,7 +129,7 @@ def test_a_resumed_run_may_be_longer_and_equals_one_that_was_from_the_start(
         ({"overrides": ("mlp_ratio=2",)}, r"model.mlp_ratio was 4 and is 2"),
         ({"seed": 4}, r"train.seed was 0 and is 4"),
         ({"held_out": 0.4}, r"data.num_train_episodes was 7 and is 5|spec\."),
-        ({"cameras": ["top"]}, r"spec.cameras"),
+        ({"options": DataOptions(cameras=["top"])}, r"spec.cameras"),
     ],
 )
 def test_a_resumed_run_may_not_have_other_settings(
@@ -173,7 +174,7 @@ def test_init_refuses_other_sizes_and_other_data(train_small: Train, tmp_path: P
     ):
         train_small(tmp_path / "second", init=first, overrides=("dim=64",))
     with pytest.raises(ValueError, match=r"does not fit the model: camera 'top' is 16x16x3"):
-        train_small(tmp_path / "second", init=first, cameras=["top"])
+        train_small(tmp_path / "second", init=first, options=DataOptions(cameras=["top"]))
     with pytest.raises(FileNotFoundError, match="no run or model folder"):
         train_small(tmp_path / "second", init=tmp_path / "absent")
     assert not (tmp_path / "second").exists()
@@ -186,7 +187,7 @@ def test_images_are_taken_as_they_are_unless_they_are_large(
     arguments: dict[str, Any] = {"preset": "tiny", "dry_run": True, "overrides": patches}
     config = train_small(tmp_path, **arguments)
     assert config["data"]["image_sizes"] == {"top": [16, 16]}
-    config = train_small(tmp_path, **arguments, image_size=24, vectors=[])
+    config = train_small(tmp_path, **arguments, options=DataOptions(image_size=24, vectors=[]))
     assert config["data"]["vectors"] == []
     assert config["data"]["image_sizes"] == {"top": [24, 24]}
     large = write_data(tmp_path / "large.hdf5", num_episodes=2, side=80)
