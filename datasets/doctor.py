@@ -2,7 +2,7 @@
 
 Everything is measured first (`scd_wm.datasets.doctor_exam`); then every check looks at what was
 measured and says what it finds. To add a check, write a function from `Exam` to findings in a
-`check_*.py` and add it to `CHECKS`.
+`doctor_check_*.py` and add it to `CHECKS`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from scd_wm.datasets import (
-    check_actions,
-    check_episodes,
-    check_images,
-    check_numbers,
-    check_time,
+    doctor_check_actions,
+    doctor_check_episodes,
+    doctor_check_images,
+    doctor_check_numbers,
+    doctor_check_time,
 )
 from scd_wm.datasets.doctor_advice import Suggestion, suggest
 from scd_wm.datasets.doctor_exam import Exam, ExamConfig, examine
@@ -29,34 +29,34 @@ from scd_wm.datasets.summary import summarise
 Check: TypeAlias = Callable[[Exam], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    check_episodes.check_damaged,
-    check_numbers.check_not_finite,
-    check_actions.check_no_actions,
-    check_time.check_action_lag,
-    check_time.check_camera_lag,
-    check_episodes.check_duplicates,
-    check_episodes.check_still,
-    check_episodes.check_short,
-    check_episodes.check_missing,
-    check_images.check_pictures,
-    check_images.check_static_cameras,
-    check_images.check_frozen,
-    check_images.check_same_cameras,
-    check_numbers.check_jumps,
-    check_numbers.check_held,
-    check_numbers.check_outliers,
-    check_actions.check_saturated,
-    check_actions.check_idle,
-    check_numbers.check_constant,
-    check_time.check_rate,
-    check_actions.check_coverage,
-    check_actions.check_redundant,
-    check_actions.check_range,
-    check_numbers.check_scales,
-    check_time.check_action_kind,
-    check_images.check_sizes,
-    check_images.check_looked_at,
-    check_episodes.check_skipped,
+    doctor_check_episodes.check_damaged,
+    doctor_check_numbers.check_not_finite,
+    doctor_check_actions.check_no_actions,
+    doctor_check_time.check_action_lag,
+    doctor_check_time.check_camera_lag,
+    doctor_check_episodes.check_duplicates,
+    doctor_check_episodes.check_still,
+    doctor_check_episodes.check_short,
+    doctor_check_episodes.check_missing,
+    doctor_check_images.check_pictures,
+    doctor_check_images.check_static_cameras,
+    doctor_check_images.check_frozen,
+    doctor_check_images.check_same_cameras,
+    doctor_check_numbers.check_jumps,
+    doctor_check_numbers.check_held,
+    doctor_check_numbers.check_outliers,
+    doctor_check_actions.check_saturated,
+    doctor_check_actions.check_idle,
+    doctor_check_numbers.check_constant,
+    doctor_check_time.check_rate,
+    doctor_check_actions.check_coverage,
+    doctor_check_actions.check_redundant,
+    doctor_check_actions.check_range,
+    doctor_check_numbers.check_scales,
+    doctor_check_time.check_action_kind,
+    doctor_check_images.check_sizes,
+    doctor_check_images.check_looked_at,
+    doctor_check_episodes.check_skipped,
 )
 
 

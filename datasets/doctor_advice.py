@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from scd_wm.datasets.doctor_exam import Exam
 from scd_wm.datasets.doctor_finding import Finding, listed
 from scd_wm.datasets.doctor_images import SKIPS, CameraSurvey
+from scd_wm.datasets.doctor_motion import Likeness
 from scd_wm.datasets.measure import MIN_IMAGE_DELTA
 
 VISIBLE = MIN_IMAGE_DELTA * 127.5 / 10  # mean grey levels: a tenth of the picture visibly changes
 STEPS_A_TURN = 3  # frames, at least, while motion stays alike
 MIN_CLIP, MAX_CLIP = 8, 32  # frames
+SAME_UNITS = 0.2  # of the steps a second, within which a slope means velocities
 SMALL_SIDE = 64  # pixels, of the preset that is suggested
 PATCH = 16  # of that preset
 
@@ -50,26 +53,26 @@ def suggest(exam: Exam, findings: Sequence[Finding]) -> Suggestion:
     skip, why_skip = _frame_skip(exam, cameras, findings)
     frames, why_frames = _num_frames(exam, skip)
     mode, why_mode = _action_mode(exam)
-    size = _image_size([exam.cameras[name] for name in cameras])
     left_out = [
         n for n in (*exam.numbers.cameras, *exam.numbers.vectors) if n not in cameras + vectors
     ]
     why_keys = f"left out: {listed(left_out)}" if left_out else "every camera and vector changes"
-    return Suggestion(
+    chosen = Suggestion(
         frame_skip=skip,
         action_mode=mode,
         num_frames=frames,
         cameras=cameras,
         vectors=vectors,
-        image_size=size,
+        image_size=_image_size([exam.cameras[name] for name in cameras]),
         reasons={
             "frame_skip": why_skip,
             "num_frames": why_frames,
             "action_mode": why_mode,
             "keys": why_keys,
         },
-        command=_command(exam, skip, frames, cameras, vectors, size),
+        command="",
     )
+    return replace(chosen, command=_command(exam, chosen))
 
 
 def _frame_skip(exam: Exam, cameras: Sequence[str], findings: Sequence[Finding]) -> tuple[int, str]:
@@ -116,12 +119,31 @@ def _num_frames(exam: Exam, skip: int) -> tuple[int, str]:
 
 
 def _action_mode(exam: Exam) -> tuple[str, str]:
-    kinds = {
-        "position": ("last", "actions look like places, of which the last counts"),
-        "change": ("sum", "actions look like changes, which add up"),
-    }
-    mode, why = kinds.get(exam.motion.action_kind, ("stack", "what actions mean is not clear"))
-    return mode, f"{why}; stack is always right, at the cost of a wider action"
+    """Return how to join the actions of several steps, value by value where they differ."""
+    kinds = {x.index: _mode_of(x, exam.numbers.info.fps) for x in exam.motion.likeness}
+    modes = [
+        kinds.get(value.index) if value.kind == "continuous" else "last"
+        for value in exam.actions.values
+    ]
+    if not kinds or None in modes:
+        return "stack", "what actions mean is not clear, and all of them is always right"
+    runs = [(mode, len(list(group))) for mode, group in groupby(modes)]
+    text = ",".join(f"{mode}*{count}" if count > 1 else str(mode) for mode, count in runs)
+    words = {"last": "places, of which the last counts", "sum": "changes, which add up"}
+    words["mean"] = "velocities, of which the mean counts"
+    seen = " and ".join(words[mode] for mode in dict.fromkeys(kinds.values()) if mode)
+    single = str(runs[0][0]) if len(runs) == 1 else text
+    return single, f"actions look like {seen}; stack is always right, with a wider action"
+
+
+def _mode_of(likeness: Likeness, fps: float | None) -> str | None:
+    """Return how to join the values of an action that resembles this; None if not known."""
+    if likeness.kind == "position":
+        return "last"
+    if likeness.kind == "change":
+        is_rate = fps is not None and abs(abs(likeness.slope) / fps - 1) < SAME_UNITS
+        return "mean" if is_rate else "sum"
+    return None
 
 
 def _image_size(cameras: Sequence[CameraSurvey]) -> tuple[int, int] | None:
@@ -138,22 +160,16 @@ def _image_size(cameras: Sequence[CameraSurvey]) -> tuple[int, int] | None:
     )
 
 
-def _command(
-    exam: Exam,
-    skip: int,
-    frames: int,
-    cameras: Sequence[str],
-    vectors: Sequence[str],
-    size: tuple[int, int] | None,
-) -> str:
+def _command(exam: Exam, chosen: Suggestion) -> str:
     """Return a command line that trains with what is suggested."""
     words = ["scd-wm", "train", str(exam.numbers.info.path), "--out", "runs/first"]
-    words += ["--preset", "tiny" if cameras else "state"]
-    if cameras:
-        words += ["--cameras", ",".join(cameras)]
-    words += ["--vectors", ",".join(vectors) or "none"]
-    if size is not None:
-        words += ["--image-size", f"{size[0]}x{size[1]}"]
-    if skip > 1:
-        words += ["--frame-skip", str(skip)]
-    return shlex.join([*words, f"num_frames={frames}", f"window={max(1, frames // 2)}"])
+    words += ["--preset", "tiny" if chosen.cameras else "state"]
+    if chosen.cameras:
+        words += ["--cameras", ",".join(chosen.cameras)]
+    words += ["--vectors", ",".join(chosen.vectors) or "none"]
+    if chosen.image_size is not None:
+        words += ["--image-size", "x".join(map(str, chosen.image_size))]
+    if chosen.frame_skip > 1:
+        words += ["--frame-skip", str(chosen.frame_skip), "--action-mode", chosen.action_mode]
+    window = max(1, chosen.num_frames // 2)
+    return shlex.join([*words, f"num_frames={chosen.num_frames}", f"window={window}"])

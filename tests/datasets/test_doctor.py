@@ -364,6 +364,8 @@ def test_slow_motion_asks_for_frame_skip_and_fast_motion_does_not() -> None:
         episode["top"] = pictures(episode["pos"])
     slow = examined(episodes).suggestion
     assert slow.frame_skip > 1
+    args = parse(slow.command.split()[1:])
+    assert (args.frame_skip, args.action_mode) == (slow.frame_skip, slow.action_mode)
     assert "stays alike" in slow.reasons["frame_skip"]
 
 
@@ -372,6 +374,18 @@ def test_a_late_robot_gets_a_longer_clip() -> None:
     prompt = examined(episodes).suggestion.num_frames
     late = [{k: v[6:] if k == "action" else v[:55] for k, v in e.items()} for e in episodes]
     assert examined(late).suggestion.num_frames > prompt
+
+
+def test_each_action_value_is_joined_as_it_needs() -> None:
+    episodes = record()
+    add_action(episodes, lambda actions: np.sign(np.sin(np.arange(len(actions)) / 9) + 0.01))
+    suggestion = examined(episodes).suggestion
+    assert suggestion.action_mode == "sum*2,last"
+    args = parse(["train", "d", "--out", "r", "--action-mode", suggestion.action_mode])
+    assert args.action_mode == ("sum", "sum", "last")
+    for episode in episodes:
+        episode["action"][:, :2] *= 4  # 0.4 a step at 10 Hz: now velocities
+    assert examined(episodes).suggestion.action_mode == "mean*2,last"
 
 
 class GeneratedReader:
@@ -417,13 +431,19 @@ def test_what_is_looked_at_is_checked(values: dict[str, Any], message: str) -> N
 
 def test_every_check_is_in_the_list() -> None:
     from scd_wm.datasets import (
-        check_actions,
-        check_episodes,
-        check_images,
-        check_numbers,
-        check_time,
+        doctor_check_actions,
+        doctor_check_episodes,
+        doctor_check_images,
+        doctor_check_numbers,
+        doctor_check_time,
     )
 
-    modules = (check_actions, check_episodes, check_images, check_numbers, check_time)
+    modules = (
+        doctor_check_actions,
+        doctor_check_episodes,
+        doctor_check_images,
+        doctor_check_numbers,
+        doctor_check_time,
+    )
     written = {f for m in modules for name, f in vars(m).items() if name.startswith("check_")}
     assert {f for f in written if callable(f)} == set(CHECKS)

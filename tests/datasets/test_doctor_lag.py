@@ -51,7 +51,7 @@ def test_motion_that_comes_with_its_action_is_no_warning(kind: str) -> None:
 def test_what_actions_mean_is_recognised_also_where_they_are_shifted(kind: str, mode: str) -> None:
     for steps in (0, 2):
         diagnosis = examined(shifted(record(kind), "action", steps))
-        assert f'"{mode}"' in found(diagnosis, f"{kind}_actions").advice
+        assert f"--action-mode {mode}" in found(diagnosis, f"{kind}_actions").advice
         assert diagnosis.suggestion.action_mode == mode
 
 

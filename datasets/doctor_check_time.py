@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scd_wm.datasets.check_images import clear_steps, rhythm
+from scd_wm.datasets.doctor_check_images import clear_steps, rhythm
 from scd_wm.datasets.doctor_exam import Exam
 from scd_wm.datasets.doctor_finding import Finding, plural
 from scd_wm.datasets.doctor_lag import LAGS, LagCurve
@@ -90,11 +90,11 @@ def check_action_kind(exam: Exam) -> Iterator[Finding]:
     if kind == "position":
         what = f"{len(alike)} of {len(likeness)} continuous actions look like places that "
         what += f"{', '.join(vectors)} is sent to, {_units(alike)}{_arrivals(alike)}"
-        advice = 'joining steps (frame skip), take action_mode "last" (or "stack")'
+        advice = "joining steps with --frame-skip, take --action-mode last (or stack)"
     else:
         what = f"{len(alike)} of {len(likeness)} continuous actions look like changes or velocities"
         what += f" of {', '.join(vectors)}"
-        advice = 'joining steps (frame skip), take action_mode "sum" (or "stack")'
+        advice = "joining steps with --frame-skip, take --action-mode sum (or stack)"
     yield Finding(
         code=f"{kind}_actions",
         severity="info",
