@@ -14,6 +14,7 @@ import numpy as np
 from scd_wm.datasets.doctor_numbers import SampleEpisode
 
 BINS = 32
+CUT = 0.01  # share of a value's rows that its histogram does not reach to
 EDGE = 1e-3  # of the range: nearer to its ends counts as being there
 BINARY_SHARE = 0.98  # of steps at the two ends of a value that is either one or the other
 FEW_VALUES = 8  # that a value may take and be called discrete
@@ -30,6 +31,8 @@ class ActionValue:
     share_low: float  # of steps at the lower end
     share_high: float  # of steps at the upper end
     share_zero: float
+    bin_low: float  # lower end of the histogram, which leaves the farthest 1 of 100 out
+    bin_high: float  # upper end
     entropy: float  # of the histogram, 1 for uniform
     occupied: float  # share of its bins
     counts: list[int]  # of its bins, from low to high
@@ -86,7 +89,10 @@ def _value(index: int, rows: np.ndarray) -> ActionValue:
     low, high = float(rows.min()), float(rows.max())
     width = max(high - low, 1e-6 * max(1.0, abs(low), abs(high)))
     at_low, at_high = rows <= low + EDGE * width, rows >= high - EDGE * width
-    counts = np.histogram(rows, BINS, (low, low + width))[0]
+    bin_low, bin_high = np.quantile(rows, (CUT / 2, 1 - CUT / 2)).tolist()
+    if bin_high - bin_low < EDGE * width:  # nearly always the same
+        bin_low, bin_high = low, low + width
+    counts = np.histogram(rows.clip(bin_low, bin_high), BINS, (bin_low, bin_high))[0]
     shares = counts[counts > 0] / len(rows)
     return ActionValue(
         index=index,
@@ -96,6 +102,8 @@ def _value(index: int, rows: np.ndarray) -> ActionValue:
         share_low=_share(at_low),
         share_high=_share(at_high),
         share_zero=_share(rows == 0),
+        bin_low=bin_low,
+        bin_high=bin_high,
         entropy=float(-(shares * np.log(shares)).sum() / np.log(BINS)),
         occupied=_share(counts > 0),
         counts=counts.tolist(),

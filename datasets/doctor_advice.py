@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from scd_wm.datasets.doctor_exam import Exam
-from scd_wm.datasets.doctor_finding import Finding, listed
+from scd_wm.datasets.doctor_finding import Finding, listed, plural
 from scd_wm.datasets.doctor_images import SKIPS, CameraSurvey
 from scd_wm.datasets.doctor_motion import Likeness
 from scd_wm.datasets.measure import MIN_IMAGE_DELTA
 
 VISIBLE = MIN_IMAGE_DELTA * 127.5 / 10  # mean grey levels: a tenth of the picture visibly changes
 STEPS_A_TURN = 3  # frames, at least, while motion stays alike
+UNKNOWN_SKIP = 4  # the most that is suggested where only images say how much moves
 MIN_CLIP, MAX_CLIP = 8, 32  # frames
 SAME_UNITS = 0.2  # of the steps a second, within which a slope means velocities
 SMALL_SIDE = 64  # pixels, of the preset that is suggested
@@ -80,19 +81,21 @@ def _frame_skip(exam: Exam, cameras: Sequence[str], findings: Sequence[Finding])
     every = [f.numbers["every"] for f in findings if f.code == "frozen_images"]
     if slow := [number for number in every if number]:
         return max(slow), "the camera gives a new picture only so often"
-    alike = min(exam.motion.steps_alike.values(), default=1)
-    skip = int(np.clip(alike // STEPS_A_TURN, 1, SKIPS[-1]))
-    why = f"motion stays alike for {alike} steps, of which each frame may join {skip}"
-    longer = [s for s in SKIPS if skip <= s <= alike // 2]
-    changes = {s: _median_change(exam, cameras, s) for s in longer}
-    if not changes or any(change is None for change in changes.values()):
-        return skip, why
-    visible = next((s for s in longer if (changes[s] or 0) >= VISIBLE), longer[-1])
-    if visible > skip:
-        why += (
-            f"; more, since images so far apart differ by only {changes[longer[0]]:.2g} grey levels"
-        )
-    return visible, why
+    if not exam.motion.steps_alike:
+        skips = [skip for skip in SKIPS if skip <= UNKNOWN_SKIP]
+        why = "no vector says how long motion stays alike"
+    else:
+        alike = min(exam.motion.steps_alike.values())
+        least = int(np.clip(alike // STEPS_A_TURN, 1, SKIPS[-1]))
+        skips = [least, *(skip for skip in SKIPS if least < skip <= alike // 2)]
+        why = f"motion stays alike for {plural(alike, 'step')}, of which a frame may join {least}"
+    changes = [_median_change(exam, cameras, skip) for skip in skips]
+    first = changes[0]
+    if first is None or first >= VISIBLE:
+        return skips[0], why
+    visible = [s for s, c in zip(skips, changes, strict=True) if c is not None and c >= VISIBLE]
+    why += f"; images so far apart differ by only {first:.2g} grey levels"
+    return (visible or skips)[0 if visible else -1], why
 
 
 def _median_change(exam: Exam, cameras: Sequence[str], skip: int) -> float | None:
@@ -113,9 +116,11 @@ def _num_frames(exam: Exam, skip: int) -> tuple[int, str]:
     lengths = exam.numbers.lengths // skip + 1
     longest = int(np.quantile(lengths, 0.1)) if len(lengths) else MAX_CLIP
     frames = int(np.clip(2 * window, 2, max(2, min(MAX_CLIP, longest))))
-    reason = f"motion stays alike for {alike} steps" + (f" and comes {lag} late" if lag else "")
-    cut = "; bounded by short episodes" if frames == longest < 2 * window else ""
-    return frames, f"{reason}; a window of half the clip covers that{cut}"
+    known = f"motion stays alike for {plural(alike, 'step')}"
+    reason = known if exam.motion.steps_alike else "no vector says how long motion stays alike"
+    reason += f" and comes {lag} late" if lag else ""
+    cut = ", as far as short episodes allow" if frames == longest < 2 * window else ""
+    return frames, f"{reason}; the window is half of the clip{cut}"
 
 
 def _action_mode(exam: Exam) -> tuple[str, str]:

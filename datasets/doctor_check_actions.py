@@ -139,7 +139,7 @@ def check_coverage(exam: Exam) -> Iterator[Finding]:
     yield Finding(
         code="coverage",
         severity="info",
-        what=f"actions fill {occupied:.0%} of the {BINS} bins of the range of "
+        what=f"actions fill {occupied:.0%} of the {BINS} bins of the usual range of "
         f"{plural(len(continuous), 'continuous value')} (evenness {entropy:.2f} of 1), in about "
         f"{stats.effective_dims:.1f} independent directions",
         advice="nothing to do; outside of what is covered the world model guesses",

@@ -48,11 +48,12 @@ def check_action_lag(exam: Exam) -> Iterator[Finding]:
     elif best.is_shifted:
         yield _shifted(exam, best)
     else:
+        known = "is explained best" if best.best == 0 else "is not clearly explained better than"
         yield Finding(
             code="lag_ok",
             severity="info",
-            what=f"motion comes with its action: {best.effect} is explained best by the action of "
-            f"the same step ({best.gain[best.lags.index(0)]:.0%} of what its past does not say)",
+            what=f"motion comes with its action: {best.effect} {known} by the action of the same "
+            f"step ({best.gain[best.lags.index(0)]:.0%} of what its past does not say)",
             advice="nothing to do",
             keys=(ACTION, best.effect),
             numbers=best.to_json(),
@@ -113,7 +114,7 @@ def _shifted(exam: Exam, curve: LagCurve) -> Finding:
     if late:
         advice = (
             "either the robot answers late (usual on hardware): then keep the data and give the "
-            f"model a window of more than {steps} frames; or actions were stored too early: then "
+            f"model a window of {steps + 1} frames or more; or actions were stored too early: then "
             f"pair frame t with action t - {steps}"
         )
     else:

@@ -128,7 +128,7 @@ def _camera_curve(
     cause: str, chosen: np.ndarray, camera: CameraSurvey, sample: Mapping[int, SampleEpisode]
 ) -> LagCurve | None:
     """Measure when a camera's picture changes after an action or with a vector."""
-    traces = []
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for stretch in camera.stretches:
         episode = sample.get(stretch.episode)
         if episode is None or (cause != "action" and cause not in episode.vectors):
@@ -140,16 +140,16 @@ def _camera_curve(
             speed = np.concatenate([np.zeros_like(speed[:1]), speed])
         change = np.sqrt(stretch.changes.astype(np.float64))[:, None]
         part = speed[stretch.start : stretch.start + len(change)]
-        traces.append((part, change))
-    if not traces:
+        pairs.append((np.sqrt(part), change))
+    if not pairs:
         return None
-    speeds = _reduced([speed for speed, _ in traces], MAX_SPEEDS)
+    speeds = _reduced([speed for speed, _ in pairs], MAX_SPEEDS)
     return lag_curve(
         cause,
         camera.name,
         [
             Trace(cause=s, effect=c, baseline=np.concatenate([_past(c, 1), _past(c, 2)], axis=1))
-            for s, (_, c) in zip(speeds, traces, strict=True)
+            for s, (_, c) in zip(speeds, pairs, strict=True)
         ],
     )
 

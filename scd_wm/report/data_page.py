@@ -99,7 +99,8 @@ def _drawings(diagnosis: Mapping[str, Any]) -> list[Drawing]:
             Drawing(
                 "Values of the action",
                 f"How often each value takes which size, {shown} of {len(values)} shown; heights "
-                "are by the fullest bin of each. Names and numbers above: index, kind and range.",
+                "are by the fullest bin of each. What lies farther out than 99 of 100 rows counts "
+                "at the ends.",
                 data_plots.action_histograms(values),
             )
         )

@@ -65,13 +65,13 @@ def lag_plots(diagnosis: Mapping[str, Any]) -> list[Drawing]:
 
 def _histogram(axes: Axes, value: Mapping[str, Any]) -> None:
     counts = np.array(value["counts"], dtype=np.float64)
-    edges = np.linspace(value["low"], max(value["high"], value["low"] + 1e-6), len(counts) + 1)
+    edges = np.linspace(value["bin_low"], value["bin_high"], len(counts) + 1)
     width = edges[1] - edges[0]
     colour = KIND_COLOURS[value["kind"]]
     axes.bar(edges[:-1], counts / max(counts.max(), 1), width, align="edge", color=colour)
     axes.set_title(f"[{value['index']}] {value['kind']}", fontsize=8.5)
     axes.set_yticks([])
-    ends = [value["low"], value["high"]] if value["high"] > value["low"] else [value["low"]]
+    ends = [value["bin_low"], value["bin_high"]][: 1 if value["kind"] == "constant" else 2]
     axes.set_xticks(ends, [f"{x:.3g}" for x in ends], fontsize=7.5)
     axes.grid(False)
 
