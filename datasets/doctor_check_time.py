@@ -114,8 +114,8 @@ def _shifted(exam: Exam, curve: LagCurve) -> Finding:
     if late:
         advice = (
             "either the robot answers late (usual on hardware): then keep the data and give the "
-            f"model a window of {steps + 1} frames or more; or actions were stored too early: then "
-            f"pair frame t with action t - {steps}"
+            f"model a window that spans {steps + 1} steps or more; or actions were stored too "
+            f"early: then pair frame t with action t - {steps}"
         )
     else:
         advice = (

@@ -15,7 +15,7 @@ import numpy as np
 from scd_wm.report import data_plots
 from scd_wm.report.build import HERE, page_environment
 from scd_wm.report.data_section import SERIOUS, data_facts
-from scd_wm.report.drawing import Images
+from scd_wm.report.drawing import BACKGROUND, Images
 from scd_wm.report.items import Drawing
 from scd_wm.report.video import encode_png
 
@@ -92,15 +92,15 @@ def _drawings(diagnosis: Mapping[str, Any]) -> list[Drawing]:
             data_plots.length_histogram(diagnosis["episode_lengths"]),
         )
     ]
-    values = diagnosis["actions"]["values"]
+    values = [v for v in diagnosis["actions"]["values"] if v["kind"] != "constant"]
     if values:
         shown = min(len(values), data_plots.MAX_HISTOGRAMS)
         drawings.append(
             Drawing(
                 "Values of the action",
-                f"How often each value takes which size, {shown} of {len(values)} shown; heights "
-                "are by the fullest bin of each. What lies farther out than 99 of 100 rows counts "
-                "at the ends.",
+                f"How often each value takes which size; {shown} of the {len(values)} that vary. "
+                "Heights are by the fullest bin of each; what lies farther out than 99 of 100 rows "
+                "counts at the ends.",
                 data_plots.action_histograms(values),
             )
         )
@@ -108,9 +108,10 @@ def _drawings(diagnosis: Mapping[str, Any]) -> list[Drawing]:
 
 
 def _joined(frames: Images) -> Images:
-    """Put frames side by side, (H, W, 3), with the page's gap between them."""
+    """Put frames side by side, (H, W, 3), with a gap between them."""
     height, width = frames.shape[1:3]
-    canvas = np.full((height, len(frames) * (width + STRIP_GAP) - STRIP_GAP, 3), 255, np.uint8)
+    canvas = np.empty((height, len(frames) * (width + STRIP_GAP) - STRIP_GAP, 3), np.uint8)
+    canvas[:] = BACKGROUND
     for place, frame in enumerate(frames):
         left = place * (width + STRIP_GAP)
         canvas[:, left : left + width] = frame

@@ -15,7 +15,7 @@ from scd_wm.report.plots import CONSTANT, MODEL, OTHER, QUIET, STYLE, new_figure
 
 MAX_HISTOGRAMS = 36  # values of the action that are drawn
 COLUMNS = 6
-KIND_COLOURS = {"continuous": MODEL, "binary": OTHER, "discrete": OTHER, "constant": QUIET}
+KIND_COLOURS = {"continuous": MODEL, "binary": OTHER, "discrete": OTHER}
 
 
 def length_histogram(lengths: Sequence[int]) -> str:
@@ -31,13 +31,12 @@ def length_histogram(lengths: Sequence[int]) -> str:
 
 
 def action_histograms(values: Sequence[Mapping[str, Any]]) -> str:
-    """Draw a small histogram of each value of the action, those that vary first.
+    """Draw a small histogram of each value of the action.
 
     Args:
-        values: What is known of each, with "index", "kind", "low", "high" and "counts".
+        values: What is known of each, with "index", "kind", "bin_low", "bin_high" and "counts".
     """
-    order = sorted(values, key=lambda value: (value["kind"] == "constant", value["index"]))
-    shown = order[:MAX_HISTOGRAMS]
+    shown = values[:MAX_HISTOGRAMS]
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     with matplotlib.rc_context(STYLE):
@@ -71,8 +70,11 @@ def _histogram(axes: Axes, value: Mapping[str, Any]) -> None:
     axes.bar(edges[:-1], counts / max(counts.max(), 1), width, align="edge", color=colour)
     axes.set_title(f"[{value['index']}] {value['kind']}", fontsize=8.5)
     axes.set_yticks([])
-    ends = [value["bin_low"], value["bin_high"]][: 1 if value["kind"] == "constant" else 2]
+    ends = [value["bin_low"], value["bin_high"]]
     axes.set_xticks(ends, [f"{x:.3g}" for x in ends], fontsize=7.5)
+    first, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     axes.grid(False)
 
 

@@ -237,23 +237,26 @@ def test_a_gripper_that_opens_and_closes_is_not_saturated() -> None:
 
 
 def test_a_glitch_is_told_from_settling_at_the_start() -> None:
-    episodes = record()
+    episodes = record(num_episodes=4, num_steps=400)
     for episode in episodes:
-        settling = np.exp(-np.arange(61) / 2.0)[:, None] + 1e-4 * episode["pos"][:, :1]
+        settling = np.exp(-np.arange(401) / 1.3)[:, None] + 1e-4 * episode["pos"][:, :1]
         episode["finger"] = settling.astype(np.float32)
     assert "jumps" not in serious(examined(episodes))
 
 
 def test_compression_that_repeats_still_frames_is_no_fault() -> None:
-    """Where nothing moves a video repeats frames, and the next key frame brings other noise."""
+    """Where nothing is seen to move a video repeats frames; key frames bring other noise."""
     rng = np.random.default_rng(0)
     episodes = record()
     for episode in episodes:
-        episode["pos"][:31] = episode["pos"][30]
-        episode["action"][:30] = 0.3 * rng.normal(size=(30, 2))
+        hidden = 0.4 * rng.normal(size=(61, 2)).cumsum(axis=0)
+        hidden[:21], hidden[40:] = hidden[20], hidden[40]
+        episode["hidden"] = hidden.astype(np.float32)  # moves where the camera sees nothing
+        episode["pos"][:41] = episode["pos"][40]
+        episode["action"][:40] = 0.3 * rng.normal(size=(40, 2))
         top = pictures(episode["pos"].astype(np.float64)).astype(np.int64)
         noise = rng.integers(-3, 4, top.shape)
-        noise[1:30:2] = noise[0:30:2]
+        noise[1:40:2] = noise[0:39:2]
         episode["top"] = (top + noise).clip(0, 255).astype(np.uint8)
     assert "frozen_images" not in serious(examined(episodes))
 

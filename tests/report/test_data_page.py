@@ -13,6 +13,7 @@ from PIL import Image
 
 from scd_wm.report.data_page import Strip, render_data
 from scd_wm.report.data_section import data_section
+from scd_wm.report.drawing import BACKGROUND
 from tests.datasets.robots import examined, record
 from tests.report.test_build import Tags
 
@@ -54,7 +55,7 @@ def test_film_strips_have_a_gap_between_frames(page: str) -> None:
     (data,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert picture.shape == (8, 3 * 10 + 2 * 4, 3)
-    assert (picture[:, 10:14] == 255).all()
+    assert (picture[:, 10:14] == BACKGROUND).all()
     assert not picture[:, 14:24].any()
 
 
