@@ -22,7 +22,8 @@ def check_rate(exam: Exam) -> Iterator[Finding]:
             severity="warning",
             what="the data does not say how many steps make a second",
             advice="write it down where the format has a place for it (robomimic: control_freq in "
-            "env_kwargs of env_args; LeRobot: fps in meta/info.json); videos play at 10 a second",
+            "env_kwargs of env_args; LeRobot: fps in meta/info.json; a mapping of npz files: "
+            "fps); videos play at 10 a second",
         )
 
 
@@ -48,12 +49,15 @@ def check_action_lag(exam: Exam) -> Iterator[Finding]:
     elif best.is_shifted:
         yield _shifted(exam, best)
     else:
-        known = "is explained best" if best.best == 0 else "is not clearly explained better than"
+        share = f"{best.gain[best.lags.index(0)]:.0%} of what its past does not say"
+        surely = f"{best.effect} is explained best by the action of the same step ({share})"
+        maybe = (
+            f"no other explains {best.effect} clearly better than that of the same step ({share})"
+        )
         yield Finding(
             code="lag_ok",
             severity="info",
-            what=f"motion comes with its action: {best.effect} {known} by the action of the same "
-            f"step ({best.gain[best.lags.index(0)]:.0%} of what its past does not say)",
+            what=f"motion comes with its action: {surely if best.best == 0 else maybe}",
             advice="nothing to do",
             keys=(ACTION, best.effect),
             numbers=best.to_json(),
