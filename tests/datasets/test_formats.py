@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import open_dataset
+from scd_wm.datasets.doctor import diagnose
 from scd_wm.datasets.resize import resize_images
-from scd_wm.datasets.summary import summarise
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for open_path in (open_dataset, summarise):
+    for open_path in (open_dataset, diagnose):
         with pytest.raises(FileNotFoundError, match=r"no data set at .*absent\.hdf5"):
             open_path(tmp_path / "absent.hdf5")
 
