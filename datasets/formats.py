@@ -23,6 +23,8 @@ from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.replay_buffer import ReplayBufferReader, is_replay_buffer
 from scd_wm.datasets.robomimic_reader import RobomimicReader
 
+HINTS = 20  # entries of a folder that are looked at to say what in it can be opened
+
 
 class Format(NamedTuple):
     """One format that can be read."""
@@ -84,12 +86,18 @@ def _open(known: Format, path: Path, note: str) -> Reader:
         raise ValueError(f"{error}{note}") from error
 
 
+def _is_known(path: Path) -> bool:
+    return any(known.recognise(path) for known in READERS)
+
+
 def _found(path: Path) -> str:
     """Describe in a few words what lies at `path`."""
     if path.is_dir():
         names = sorted(child.name for child in path.iterdir())
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return f"a folder with {names[:5]}{more}"
+        known = [name for name in names[:HINTS] if _is_known(path / name)]
+        hint = f" (open {known[0]!r} in it, or several as a mixture)" if known else ""
+        return f"a folder with {names[:5]}{more}{hint}"
     with path.open("rb") as file:
         start = file.read(8)
     return f"a file of {path.stat().st_size} bytes that begins with {start!r}"

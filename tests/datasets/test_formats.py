@@ -39,3 +39,10 @@ def test_resizing_averages_and_keeps_what_fits() -> None:
     np.testing.assert_allclose(small[0].mean(), 50, atol=10)
     assert not small[1].any()
     assert resize_images(images[:0], (2, 4)).shape == (0, 2, 4, 3)
+
+
+def test_a_folder_of_data_sets_says_what_in_it_can_be_opened(robomimic_file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"\(open 'robomimic.hdf5' in it, or several as a mixture\)"
+    ):
+        open_dataset(robomimic_file.parent)
