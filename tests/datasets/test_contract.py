@@ -1,5 +1,6 @@
 """What every format must give: each window exactly once, everything in it aligned and masked."""
 
+import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -198,10 +199,13 @@ class Windows(torch.utils.data.Dataset[Clip]):
         return self.dataset.clip(episode, start, 3)
 
 
-def test_forked_workers_read_what_the_parent_reads(dataset: RobotDataset) -> None:
+@pytest.mark.parametrize("start", ["fork", "forkserver"])  # with the parent's handles, and without
+def test_workers_read_what_the_parent_reads(dataset: RobotDataset, start: str) -> None:
     windows = Windows(dataset)
     here = [windows[i] for i in range(len(windows))]  # opens the parent's handles
-    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    context = multiprocessing.get_context(start)
+    context.set_forkserver_preload([__name__])
+    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context=context)
     for mine, theirs in zip(here, loader, strict=True):
         assert mine.episode == theirs.episode
         for name, image in mine.images.items():
