@@ -1,5 +1,6 @@
 """A format that a user's package adds: the README's class, installed, opened and checked."""
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,41 +17,9 @@ from scd_wm.datasets.reader import EpisodeInfo, Field, Reader, SourceInfo
 from scd_wm.testing import check_reader
 from tests.datasets.conftest import images, index_rows, write_robomimic
 
-# The code of the README's section on own formats.
-CODE = """
-from pathlib import Path
-import numpy as np
-from PIL import Image
-from scd_wm.datasets.reader import EpisodeInfo, Field, SourceInfo
-
-class CsvAndPng:
-    def __init__(self, path: Path) -> None:
-        self.folders = sorted(file.parent for file in path.glob("*/steps.csv"))
-        self.tables = [np.loadtxt(f / "steps.csv", delimiter=",", ndmin=2) for f in self.folders]
-        self.info = SourceInfo(
-            path=path, format="CSV and PNG", action_dim=2, outcomes=(), fps=10.0,
-            fields={
-                "camera": Field((48, 64, 3), "uint8", "image"),
-                "joints": Field((3,), "float64", "vector"),
-            },
-            episodes=tuple(
-                EpisodeInfo(folder.name, len(table), has_last_observation=False)
-                for folder, table in zip(self.folders, self.tables)
-            ),
-            skipped=(), metadata={},
-        )
-
-    @staticmethod
-    def recognise(path: Path) -> bool:
-        return any(path.glob("*/steps.csv"))
-
-    def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
-        if key == "camera":
-            files = [self.folders[episode] / f"{t:04d}.png" for t in range(start, stop)]
-            return np.stack([np.asarray(Image.open(file)) for file in files])
-        columns = {"joints": slice(0, 3), "action": slice(3, 5)}[key]
-        return self.tables[episode][start:stop, columns]
-"""
+README = Path(__file__).parents[2] / "README.md"
+SECTION = README.read_text(encoding="utf-8").split("## A format of your own")[1].split("\n## ")[0]
+(CODE,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 LENGTHS = (4, 3)
 
 
@@ -312,3 +281,8 @@ def test_what_a_reader_reads_is_checked(faulty: type[Rows], message: str) -> Non
     reader: Reader = faulty()
     with pytest.raises(AssertionError, match=message):
         check_reader(reader)
+
+
+def test_the_readme_shows_it_in_under_40_lines() -> None:
+    blocks = re.findall(r"```\w+\n(.*?)```", SECTION, re.DOTALL)
+    assert sum(len(block.splitlines()) for block in blocks) < 40
