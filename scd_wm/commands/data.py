@@ -52,9 +52,7 @@ def add_inspect(commands: Commands) -> argparse.ArgumentParser:
     """Declare `inspect`."""
     what = "Show what a data set holds, what is wrong with it, and what to do about that."
     parser = command(commands, "inspect", what, run_inspect)
-    parser.add_argument(
-        "path", metavar="PATH", type=Path, help="data set of any known format"
-    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="data set of any known format")
     parser.add_argument(
         "--out",
         type=Path,
