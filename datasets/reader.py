@@ -57,7 +57,7 @@ class SourceInfo:
     episodes: tuple[EpisodeInfo, ...]
     skipped: tuple[
         str, ...
-    ] = ()  # a line for each thing that is there and not used, with the reason
+    ] = ()  # a line for each thing that is not used, with the reason
     metadata: Mapping[str, Any] = field(default_factory=dict)  # the format's own, in JSON types
     masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # subset: names of episodes
 
