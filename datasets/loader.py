@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from scd_wm.clip import Clip, collate
+from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
 
 WAIT_S = 0.1  # how long the prefetch thread waits before it looks whether it should stop
@@ -81,7 +81,8 @@ class ClipLoader:
 
     def batch(self, step: int) -> Clip:
         """Return this rank's clips of a step, counted from 0, as a batch."""
-        return collate([self._clip(sample) for sample in self.sample_ids(step)])
+        places = [self._place(sample) for sample in self.sample_ids(step)]
+        return self.dataset.clips(places, self.num_frames)
 
     def iterate(self, start_step: int = 0, prefetch: int = 2) -> Iterator[Clip]:
         """Yield `batch(start_step)`, `batch(start_step + 1)` and so on without end.
@@ -101,10 +102,11 @@ class ClipLoader:
             yield self.batch(step)
             step += 1
 
-    def _clip(self, sample: int) -> Clip:
+    def _place(self, sample: int) -> tuple[int, int]:
+        """Return episode and first frame of a clip of the run."""
         epoch, position = divmod(sample, self.num_windows)
         episode, start = self._windows[self._order(epoch)[position]]
-        return self.dataset.clip(int(episode), int(start), self.num_frames)
+        return int(episode), int(start)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         """Return the windows of an epoch, (N,) int64, in the order in which they are drawn."""

@@ -18,6 +18,8 @@ import torch
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.autoencoder.frames import round_trip
 from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.datasets.doctor import diagnose
+from scd_wm.datasets.doctor_exam import ExamConfig
 from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
@@ -40,6 +42,7 @@ from scd_wm.training.run_log import LOG, read_log
 
 FORMAT = "scd_wm evaluation"
 SUMMARY = "summary.json"
+EXAMINED = 200  # episodes of the data, at most, whose numbers are looked at for its section
 STEPS_TO_DRAW = 4  # sampler steps for several futures from one start: in one step all are the mean
 
 
@@ -167,6 +170,7 @@ def report_on(
         config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
         data=describe_data(held_out, stored),
         facts=_facts(model, stored, log, num_steps) | _latent_facts(model.spec, autoencoder),
+        diagnosis=diagnose(held_out.info.path, ExamConfig(images=0, episodes=EXAMINED)).to_json(),
     )
 
 

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "training": INNER | {"assets", "model", "datasets", "evaluation", "autoencoder"},
     "report": INNER | {"model", "imagination", "evaluation"},
     "assets": set(),
-    "testing": INNER | {"model"},
+    "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
     "torchvision_shim": set(),
 }

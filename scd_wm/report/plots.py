@@ -81,7 +81,7 @@ def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
         horizons: Where numbers are given; ticks of the plot.
     """
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 1, 3.7, 2.5)
+        figure, (axes,) = new_figure(1, 1, 3.7, 2.5)
         for model, interval in reversed(list(metric.models.items())):
             steps = np.arange(1, len(interval.mean) + 1)
             colour = ROLE_COLOURS.get(model, CONSTANT)
@@ -110,7 +110,7 @@ def training_curve(log: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     held_out = [x for x in log if "val_loss" in x]
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 1, 7.6, 2.6)
+        figure, (axes,) = new_figure(1, 1, 7.6, 2.6)
         steps, losses = _columns(lines, "step", "loss")
         axes.plot(steps, losses, color=QUIET, linewidth=0.8, alpha=0.5)
         axes.plot(steps, _smooth(losses), color=MODEL)
@@ -138,7 +138,7 @@ def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
     columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, every = _figure(rows, columns, 1.75 * columns + 0.3, 1.55 * rows + 0.2)
+        figure, every = new_figure(rows, columns, 1.75 * columns + 0.3, 1.55 * rows + 0.2)
         times = np.arange(len(real)) - given + 1
         for axes, value in zip(every, shown, strict=False):
             axes.plot(times, real[:, value], color=INK, linewidth=2.0)
@@ -163,7 +163,7 @@ def paths(
         view: What part of the plane is shown, the same for all.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        figure, every = _figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
+        figure, every = new_figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
         for axes, clip, title in zip(every, tracks, titles, strict=True):
             for name, (real, imagined) in clip.items():
                 _path(axes, name, real, imagined)
@@ -209,7 +209,7 @@ def to_svg(figure: Figure) -> str:
     return svg
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure of so many inches and its axes in reading order."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)

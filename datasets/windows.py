@@ -1,0 +1,47 @@
+"""Assemble a batch of clips from rows of episodes, copying every value once.
+
+Axes: B clips, F frames of a clip, R rows of an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def gather(rows: Sequence[np.ndarray], starts: Sequence[int], length: int) -> Tensor:
+    """Return `length` rows of each episode, with zeros where there is no such row.
+
+    Args:
+        rows: Of each clip's episode, (R, ...), R of its own.
+        starts: First row of each clip; may be below 0.
+        length: Rows of a clip, F.
+
+    Returns:
+        (B, F, ...) of the rows' dtype.
+    """
+    batch = np.empty((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
+    for clip, values, start in zip(batch, rows, starts, strict=True):
+        first, last = max(start, 0), min(start + length, len(values))
+        if last - first == length:
+            clip[:] = values[first:last]
+        else:
+            clip[:] = 0
+            if first < last:
+                clip[first - start : last - start] = values[first:last]
+    return torch.from_numpy(batch)
+
+
+def within(starts: np.ndarray, counts: np.ndarray, length: int) -> Tensor:
+    """Return which of `length` rows from each start exist, (B, F) bool.
+
+    Args:
+        starts: First row of each clip, (B,).
+        counts: Rows R of its episode, (B,).
+        length: F.
+    """
+    rows = starts[:, None] + np.arange(length)
+    return torch.from_numpy((rows >= 0) & (rows < counts[:, None]))
