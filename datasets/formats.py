@@ -15,6 +15,8 @@ from scd_wm.datasets.lerobot_v2 import LeRobotReader
 from scd_wm.datasets.mixture import is_mixture, open_mixture
 from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.robomimic_reader import RobomimicReader, is_hdf5
+from scd_wm.datasets.store import is_store
+from scd_wm.datasets.store_reader import StoreReader
 
 
 class Format(NamedTuple):
@@ -26,6 +28,7 @@ class Format(NamedTuple):
 
 
 READERS = [
+    Format("scd_wm store", is_store, StoreReader),
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
     Format("LeRobot v2.0 or v2.1 folder", is_lerobot, LeRobotReader),
     Format("mixture file", is_mixture, lambda path: open_mixture(path, open_reader)),
