@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from scd_wm.datasets.hdf5_file import is_hdf5
 from scd_wm.datasets.lerobot_meta import is_lerobot
 from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.minari_meta import is_minari
+from scd_wm.datasets.minari_reader import MinariReader
 from scd_wm.datasets.mixture import is_mixture, open_mixture
 from scd_wm.datasets.reader import Reader
-from scd_wm.datasets.robomimic_reader import RobomimicReader, is_hdf5
+from scd_wm.datasets.robomimic_reader import RobomimicReader
 from scd_wm.datasets.store import is_store
 from scd_wm.datasets.store_reader import StoreReader
 
@@ -29,6 +32,7 @@ class Format(NamedTuple):
 
 READERS = [
     Format("scd_wm store", is_store, StoreReader),
+    Format("Minari HDF5 file or folder", is_minari, MinariReader),  # before all other HDF5
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
     Format("LeRobot v2.0 or v2.1 folder", is_lerobot, LeRobotReader),
     Format("mixture file", is_mixture, lambda path: open_mixture(path, open_reader)),

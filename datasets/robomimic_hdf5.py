@@ -2,6 +2,10 @@
 
 Axes: T steps of an episode, H height, W width, D values of a vector, A values of an action.
 `obs/<key>` holds frames 0 to T - 1 and `next_obs/<key>` frames 1 to T.
+
+Robomimic asks for `rewards` and `next_obs` by default. Where there are none, zeros are written as
+rewards and the last frame is repeated in `next_obs` (whose value robomimic does not use at the end
+of an episode), and an attribute says so: `RobomimicReader` offers neither.
 """
 
 from __future__ import annotations
@@ -16,14 +20,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+PLACEHOLDER = "placeholder"  # attribute of rewards that nobody recorded
+REPEATED = "last_is_repeated"  # attribute of a next_obs that ends with a copy
 CHUNK_FRAMES = 16  # images are compressed in groups of so many frames: about one clip
 
 
 class RobomimicWriter:
     """Write episodes to a robomimic HDF5 file, which appears under its name only when closed.
 
-    Beside robomimic's schema every episode has `terminated` and `success`, (T,) bool: robomimic's
-    `dones` also marks the end of a recording, so it cannot tell termination from truncation.
+    Beside robomimic's schema an episode has `terminated` and `success`, (T,) bool, if known:
+    robomimic's `dones` also marks the end of a recording, so it cannot tell termination from
+    truncation.
 
     Args:
         path: The file to write. Missing parent folders are made.
@@ -55,20 +62,22 @@ class RobomimicWriter:
         self,
         observations: Mapping[str, np.ndarray],
         actions: np.ndarray,
-        rewards: np.ndarray,
-        terminated: np.ndarray,
-        success: np.ndarray,
+        rewards: np.ndarray | None = None,
+        terminated: np.ndarray | None = None,
+        success: np.ndarray | bool | None = None,
         states: np.ndarray | None = None,
     ) -> str:
         """Append one episode.
 
         Args:
-            observations: Name to (T + 1, ...), the first and last observation included. Images are
-                (T + 1, H, W, 3) uint8; vectors (T + 1, D) keep their dtype.
+            observations: Name to (T + 1, ...), the first and last observation included, or all of
+                them to (T, ...) if the last was not stored. Images are (T + 1, H, W, 3) uint8;
+                vectors (T + 1, D) keep their dtype. Names may have groups, as in "robot0/eef_pos".
             actions: (T, A), T at least 1.
-            rewards: (T,).
-            terminated: (T,), true where the environment ended the episode in that step.
-            success: (T,), true where the task is solved after that step.
+            rewards: (T,), if known.
+            terminated: (T,), true where the environment ended the episode in that step, if known.
+            success: (T,), true where the task is solved after that step; or one for the whole
+                episode, which is kept as an attribute, as Isaac Lab does; if known.
             states: Simulator states before each action, (T, S); zeros of (T, 1) if not given.
 
         Returns:
@@ -77,26 +86,29 @@ class RobomimicWriter:
         Raises:
             ValueError: If lengths disagree or keys or shapes differ from the first episode's.
         """
+        num_steps = len(actions)
+        whole = success if isinstance(success, bool) else None
+        given = {"terminated": terminated, "success": success if whole is None else None}
         steps = {
             "actions": np.asarray(actions),
-            "rewards": np.asarray(rewards, np.float64),
-            "terminated": np.asarray(terminated, bool),
-            "success": np.asarray(success, bool),
-            "states": np.zeros((len(actions), 1)) if states is None else np.asarray(states),
-        }
+            "rewards": np.asarray(np.zeros(num_steps) if rewards is None else rewards, np.float64),
+            "states": np.zeros((num_steps, 1)) if states is None else np.asarray(states),
+        } | {key: np.asarray(flags, bool) for key, flags in given.items() if flags is not None}
         frames = {key: np.asarray(values) for key, values in observations.items()}
         name = f"demo_{self.num_episodes}"
         self._check(name, frames, steps)
         group = self._data.create_group(name)
-        group.attrs["num_samples"] = len(actions)
+        group.attrs["num_samples"] = num_steps
+        if whole is not None:
+            group.attrs["success"] = whole
         for key, values in steps.items():
             group.create_dataset(key, data=values)
-        group.create_dataset("dones", data=_dones(steps["terminated"]))
-        for key, values in frames.items():
-            _write_rows(group, f"obs/{key}", values[:-1])
-            _write_rows(group, f"next_obs/{key}", values[1:])
+        if rewards is None:
+            group["rewards"].attrs[PLACEHOLDER] = True
+        group.create_dataset("dones", data=_dones(steps.get("terminated"), num_steps))
+        _write_frames(group, frames, num_steps)
         self.num_episodes += 1
-        self.num_steps += len(actions)
+        self.num_steps += num_steps
         return name
 
     def add_mask(self, name: str, episodes: Sequence[int]) -> None:
@@ -147,8 +159,10 @@ class RobomimicWriter:
             raise ValueError(f"{name}: actions must be (T, A) with T >= 1, got {actions.shape}")
         if not frames:
             raise ValueError(f"{name}: no observations")
+        without_last = all(len(values) == len(actions) for values in frames.values())
+        num_frames = len(actions) + (not without_last)
         for key, values in {**frames, **steps}.items():
-            expected = len(actions) + (key in frames)
+            expected = num_frames if key in frames else len(actions)
             if len(values) != expected:
                 raise ValueError(
                     f"{name}: {key} has {len(values)} rows, expected {expected} "
@@ -161,11 +175,22 @@ class RobomimicWriter:
             raise ValueError(f"{name}: shapes {layout} differ from demo_0's {self._layout}")
 
 
-def _dones(terminated: np.ndarray) -> np.ndarray:
+def _dones(terminated: np.ndarray | None, num_steps: int) -> np.ndarray:
     """Return robomimic's flag, (T,) int: 1 where the task ended and at the end of the recording."""
-    dones = terminated.astype(np.int64)
+    dones = np.zeros(num_steps, np.int64) if terminated is None else terminated.astype(np.int64)
     dones[-1] = 1
     return dones
+
+
+def _write_frames(group: h5py.Group, frames: Mapping[str, np.ndarray], num_steps: int) -> None:
+    """Write `obs` and `next_obs` from T or T + 1 frames."""
+    for key, values in frames.items():
+        without_last = len(values) == num_steps
+        following = np.concatenate([values[1:], values[-1:]]) if without_last else values[1:]
+        _write_rows(group, f"obs/{key}", values[:num_steps])
+        _write_rows(group, f"next_obs/{key}", following)
+        if without_last:
+            group["next_obs"].attrs[REPEATED] = True
 
 
 def _write_rows(group: h5py.Group, key: str, values: np.ndarray) -> None:

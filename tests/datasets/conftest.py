@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from tests.datasets.write_minari import write_episode, write_metadata
 
 IMAGE_SHAPE = (32, 48, 3)
 LENGTHS = (5, 2, 7)  # steps of the episodes
@@ -51,6 +53,21 @@ def write_robomimic(path: Path, lengths: Sequence[int] = LENGTHS) -> Path:
                 last,
             )
     return path
+
+
+def write_minari_folder(folder: Path, lengths: Sequence[int] = LENGTHS) -> Path:
+    """Write a Minari data set whose images are JPEG files in "views/top_jpeg"."""
+    (folder / "data").mkdir(parents=True)
+    write_metadata(folder / "data")
+    with h5py.File(folder / "data/main_data.hdf5", "w") as file:
+        for episode, length in enumerate(lengths):
+            frames = {
+                "views/top_jpeg": images(episode, length + 1),
+                "state": index_rows(episode, length + 1),
+            }
+            success = [t == length for t in range(length + 1)]
+            write_episode(file, episode, frames, index_rows(episode, length), success)
+    return folder
 
 
 def write_video(path: Path, pictures: np.ndarray, fps: int = 10) -> None:
@@ -134,6 +151,12 @@ def robomimic_file(tmp_path: Path) -> Path:
 def lerobot_folder(tmp_path: Path) -> Path:
     """Return a LeRobot v2.1 folder of episodes of `LENGTHS` steps."""
     return write_lerobot(tmp_path / "lerobot")
+
+
+@pytest.fixture
+def minari_folder(tmp_path: Path) -> Path:
+    """Return a Minari folder of episodes of `LENGTHS` steps."""
+    return write_minari_folder(tmp_path / "minari")
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 
 LENGTHS = (5, 2, 7)
-FORMATS = ["robomimic", "lerobot"]
+FORMATS = ["robomimic", "lerobot", "minari"]
 NAMES = {  # camera, vector, and whether the observation after the last action is stored
     "robomimic": ("top_image", "state", True),
     "lerobot": ("observation.images.top", "observation.state", False),
+    "minari": ("views/top_jpeg", "state", True),
 }
 
 
@@ -28,7 +29,11 @@ def format_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def path(format_name: str, request: pytest.FixtureRequest) -> Path:
     """Return a small data set of each format."""
-    fixture = {"robomimic": "robomimic_file", "lerobot": "lerobot_folder"}[format_name]
+    fixture = {
+        "robomimic": "robomimic_file",
+        "lerobot": "lerobot_folder",
+        "minari": "minari_folder",
+    }[format_name]
     found: Path = request.getfixturevalue(fixture)
     return found
 

@@ -110,10 +110,14 @@ def test_episodes_whose_arrays_disagree_are_skipped(robomimic_file: Path) -> Non
         file.move("data/demo_1", "data/demo_9")
 
     info = edit(robomimic_file, reorder).info
-    assert [e.name for e in info.episodes] == ["demo_2"]
-    assert "demo_0: obs/state has 4 rows for 5 actions" in info.skipped
-    assert any(s.startswith("demo_3: needs 'actions' and 'obs', has") for s in info.skipped)
-    assert "demo_9: actions have 3 values, the first episode's have 2" in info.skipped
+    assert [e.name for e in info.episodes] == ["demo_0", "demo_2"]
+    assert [list(e.missing) for e in info.episodes] == [["state"], []]
+    rows = "obs/state: not as many rows as there are actions (1): demo_0 has 4 for 5"
+    assert rows in info.skipped
+    assert any(s.startswith("episode needs 'actions' and 'obs', has") for s in info.skipped)
+    assert "actions have not the 2 values of demo_0 (1): demo_9 has 3" in info.skipped
+    assert [e.name for e in open_dataset(robomimic_file).episodes] == ["demo_2"]
+    assert len(open_dataset(robomimic_file, vectors=()).episodes) == 2
 
 
 def test_scalars_are_vectors_and_depth_is_skipped(robomimic_file: Path) -> None:
@@ -176,21 +180,31 @@ def test_each_process_opens_the_file_for_itself(
 ) -> None:
     reader = RobomimicReader(robomimic_file)
     reader.read(0, "action", 0, 1)
-    mine = reader._file
+    mine = reader._handle._file
     reader.read(0, "action", 0, 1)
-    assert reader._file is mine
+    assert reader._handle._file is mine
     monkeypatch.setattr("os.getpid", lambda: -1)  # as in a forked worker
     reader.read(0, "action", 0, 1)
-    assert reader._file is not mine
+    assert reader._handle._file is not mine
 
 
 # Files that are refused
 
 
 def test_a_raw_recording_is_refused(robomimic_file: Path) -> None:
+    def change(file: h5py.File) -> None:
+        for demo in file["data"].values():
+            del demo["obs"]
+
     message = r"raw recording: data/demo_0 has no 'obs', only .*'states'.*dataset_states_to_obs"
     with pytest.raises(ValueError, match=message):
-        edit(robomimic_file, lambda file: file.__delitem__("data/demo_0/obs"))
+        edit(robomimic_file, change)
+
+
+def test_a_raw_episode_among_others_is_skipped(robomimic_file: Path) -> None:
+    info = edit(robomimic_file, lambda file: file.__delitem__("data/demo_0/obs")).info
+    assert [e.name for e in info.episodes] == ["demo_1", "demo_2"]
+    assert any(line.startswith("episode needs 'actions' and 'obs', has") for line in info.skipped)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.999])
@@ -206,14 +220,16 @@ def test_a_file_cut_short_is_refused(robomimic_file: Path, share: float) -> None
 def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["weights"] = np.zeros(3)
-    with pytest.raises(ValueError, match=r"no episodes under 'data'; it has \['weights'\]"):
+    with pytest.raises(
+        ValueError, match=r"no episodes under 'data'; it has \['weights'\]; known are rob.*Minari's"
+    ):
         open_dataset(tmp_path / "other.hdf5")
 
 
 def test_a_file_without_usable_episodes_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "empty.hdf5", "w") as file:
         file["data/demo_0/obs/state"] = np.zeros((3, 2))
-    with pytest.raises(ValueError, match=r"no usable episode: demo_0: needs 'actions' and 'obs'"):
+    with pytest.raises(ValueError, match=r"no usable .* needs 'actions' and 'obs', has \['obs'\]"):
         open_dataset(tmp_path / "empty.hdf5")
 
 

@@ -99,3 +99,20 @@ def test_robomimic_reads_environment_and_shapes(path: Path) -> None:
     )
     assert shapes["ac_dim"] == 2
     assert shapes["all_shapes"]["top_image"] == [3, 8, 8]
+
+
+def test_robomimic_reads_what_has_no_last_observation_and_no_rewards(tmp_path: Path) -> None:
+    path = tmp_path / "data.hdf5"
+    with RobomimicWriter(path, ENV_ARGS) as writer:
+        for episode in range(2):
+            vectors = np.full((4, 3), episode, np.float32)
+            frames = {"top_image": images(episode, 4), "robot0_eef_pos": vectors}
+            writer.add_episode(frames, np.zeros((4, 2)))
+        writer.add_mask("train", [1])
+    dataset = sequence_dataset(path, "train")
+    assert len(dataset) == 3
+    last = dataset[2]
+    np.testing.assert_array_equal(last["obs"]["top_image"], images(1, 4)[2:])
+    np.testing.assert_array_equal(last["next_obs"]["top_image"], images(1, 4)[[3, 3]])
+    np.testing.assert_array_equal(last["rewards"], [0, 0])
+    np.testing.assert_array_equal(last["dones"], [0, 1])

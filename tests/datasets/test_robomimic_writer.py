@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.datasets.robomimic_reader import RobomimicReader
 
 
-def episode(length: int = 3, action_dim: int = 2) -> dict[str, np.ndarray]:
+def episode(length: int = 3, action_dim: int = 2) -> dict[str, Any]:
     """Return the arguments of `RobomimicWriter.add_episode`."""
     flags = np.zeros(length, bool)
     return {
@@ -68,6 +69,27 @@ def test_masks_name_episodes(tmp_path: Path) -> None:
         assert file["mask/valid"][:].tolist() == [b"demo_1"]
 
 
+def test_what_nobody_recorded_is_not_made_up(tmp_path: Path) -> None:
+    actions = episode()["actions"]
+    with RobomimicWriter(tmp_path / "data.hdf5", {}) as writer:
+        writer.add_episode({"arm/state": np.arange(3.0).reshape(3, 1)}, actions, success=True)
+        writer.add_episode({"arm/state": np.arange(3.0).reshape(3, 1)}, actions)
+    info = RobomimicReader(tmp_path / "data.hdf5").info
+    assert info.outcomes == ()
+    assert [e.num_observations for e in info.episodes] == [3, 3]
+    assert [e.success for e in info.episodes] == [True, None]
+    assert set(info.fields) == {"arm/state"}
+
+
+def test_one_episode_without_rewards_takes_them_from_all(tmp_path: Path) -> None:
+    with RobomimicWriter(tmp_path / "data.hdf5", {}) as writer:
+        writer.add_episode(state(), **episode())
+        writer.add_episode(state(), **(episode() | {"rewards": None}))
+    info = RobomimicReader(tmp_path / "data.hdf5").info
+    assert info.outcomes == ("terminated", "success")
+    assert "rewards: not used, as not every episode has it (1): demo_1" in info.skipped
+
+
 def fail_while_writing(path: Path, overwrite: bool = False) -> None:
     """Write an episode and then fail."""
     with RobomimicWriter(path, {}, overwrite=overwrite) as writer:
@@ -107,7 +129,8 @@ def test_a_file_that_exists_is_kept_unless_overwriting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("observations", "changes", "message"),
     [
-        (state(3), {}, "state has 3 rows, expected 4 for 3 actions"),
+        (state(2), {}, "state has 2 rows, expected 4 for 3 actions"),
+        ({**state(3), "b": np.zeros((4, 1))}, {}, "state has 3 rows, expected 4 for 3 actions"),
         (state(), {"rewards": np.zeros(2)}, "rewards has 2 rows, expected 3"),
         (state(), {"actions": np.zeros(3)}, r"actions must be \(T, A\)"),
         (state(), {"actions": np.zeros((0, 2))}, "with T >= 1"),
