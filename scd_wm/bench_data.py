@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import platform
-import shutil
 import statistics
 import tempfile
 import time
@@ -253,8 +252,8 @@ def _size(path: Path) -> int:
 def _describe(dataset: RobotDataset, config: BenchConfig) -> str:
     cameras = ", ".join(f"{n} {h}x{w}x3 uint8" for n, (h, w) in dataset.image_sizes.items())
     return (
-        f"{config.num_frames} frames of {cameras or 'no camera'} and {len(dataset.vectors)} vectors, "
-        f"{config.batch_size} a batch, from {len(dataset.episodes)} episodes of "
+        f"{config.num_frames} frames of {cameras or 'no camera'} and {len(dataset.vectors)} "
+        f"vectors, {config.batch_size} a batch, from {len(dataset.episodes)} episodes of "
         f"{dataset.num_steps} steps"
     )
 
