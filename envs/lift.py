@@ -29,14 +29,14 @@ REACH = 0.14  # the point between the fingertips stays within this square, and b
 LOWEST, HIGHEST = 0.02, 0.18
 MAX_YAW = 1.2  # radians, both ways: enough for every side of the cube
 OPEN = 0.04  # distance of a finger from the middle when open; 0 when closed
-MAX_STEP = 0.015  # what an action of 1 moves the hand by in one step, metres
+MAX_STEP = 0.0125  # what an action of 1 moves the hand by in one step, metres
 MAX_TURN = 0.12  # what it turns the hand by, radians
 MAX_GRIP = 0.01  # what it moves each finger by, metres
 CAMERAS = ("front", "wrist")
 CONTROL_HZ = 10
 SETPOINTS = 10  # of the hand in one step, equally far apart in time
 SUBSTEPS = 5  # of the physics between two setpoints
-LIFT_HEIGHT = 0.08  # how far the cube must have risen
+LIFT_HEIGHT = 0.1  # how far the cube must have risen
 HOLD_STEPS = 5  # for so many steps in a row
 START = 0.1  # hand and cube start within this square
 NUM_JOINTS = 6  # x, y, z, yaw, left and right finger; the cube's position and quaternion follow
@@ -48,15 +48,15 @@ LEASH = np.array([0.03] * 3 + [0.2] + [0.012] * 2)  # how far a target may be fr
 
 
 class Lift(gym.Env[Any, np.ndarray]):
-    """A gripper lifts a cube; success is 8 cm above the table for five steps in a row.
+    """A gripper lifts a cube; success is 10 cm above the table for five steps in a row.
 
-    An action is five numbers from -1 to 1; others are clipped. The first four move the hand's
-    target by so many times 15 mm in x, y and z and 0.12 rad about z, counter-clockwise from above.
-    The fifth moves both fingers by so many times 10 mm: above 0 closes, below 0 opens. Zeros keep
-    everything as it is; fingers that hold the cube go on holding it.
+    An action is five numbers, clipped to -1 and 1. The first four move the hand's target by so many
+    times 12.5 mm in x, y and z and 0.12 rad about z, counter-clockwise from above. The fifth moves
+    both fingers by so many times 10 mm: above 0 closes, below 0 opens. Zeros keep everything as it
+    is; fingers that hold the cube go on holding it.
 
     The reward is 0.25 times 1 - tanh(10 d), with d the distance from the point between the
-    fingertips to the cube's middle in metres, plus 0.75 times the share of the 8 cm that the cube
+    fingertips to the cube's middle in metres, plus 0.75 times the share of the 10 cm that the cube
     has risen; from 0 to 1. `terminated` is success. `info` holds "success" (bool), "height" (how
     far the cube has risen, metres) and "contact" (did the gripper touch the cube in this step).
 
@@ -261,7 +261,6 @@ class Lift(gym.Env[Any, np.ndarray]):
         if values.shape != (5,) or not np.isfinite(values).all():
             raise ValueError(f"an action is five finite numbers, got {action!r}")
         return np.clip(values, -1, 1)
-
 
 
 def _observation_space(observation: str, image_size: int) -> Dict:

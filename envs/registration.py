@@ -1,7 +1,8 @@
 """Names of the environments: `gym.make("scd_wm/PushT-v0")` after `import scd_wm`.
 
 Entry points are strings, so that MuJoCo is imported when an environment is made and not before.
-To add an environment: one file in `envs/`, a line in both tables below, and the contract tests find it.
+To add an environment: one file in `envs/`, a line in both tables
+below, and the contract tests find it.
 """
 
 from __future__ import annotations
