@@ -11,7 +11,9 @@ Axes: K pushes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +41,8 @@ MAX_PUSH_STEPS = 8
 STEP_COST = 0.0008  # metres of distance to the goal that a step is worth
 SAFE = 0.19  # corners of the T beyond this are near a wall
 WALL_COST = 1.0  # metres of distance to the goal that a metre beyond is worth
+NEARER = 0.004  # metres by which a push may start nearer to the T than ways are
+DETOUR = 0.03  # metres by which a push may be worse than the best where none brings the T nearer
 SURPRISE = 0.004  # metres from where the T was foreseen, above which a plan is given up
 MAX_WAY_STEPS = 40
 
@@ -47,11 +51,16 @@ MAX_WAY_STEPS = 40
 class Push:
     """A straight push and what it would do."""
 
-    start: np.ndarray  # (2,) where the pusher's centre begins, clear of the T
+    way: tuple[np.ndarray, ...]  # (2,) around the T, to where the pusher's centre begins
     angle: float  # direction in the plane, radians
     cost: float = np.inf
     points: tuple[np.ndarray, ...] = ()  # (2,) where the pusher goes, a step each
     poses: tuple[np.ndarray, ...] = ()  # (3,) where the T is after each step
+
+    @property
+    def start(self) -> np.ndarray:
+        """Where the push begins, (2,)."""
+        return self.way[-1]
 
 
 class PlanningPushT:
@@ -120,22 +129,24 @@ class PlanningPushT:
         """Plan the next push and the way to it; without any, walk to a random point."""
         self._give_up()
         env = self._env
-        for push in self._plan():
-            if (way := self._path(push.start)) is not None:
-                self._way.extend(way)
-                self._points.extend(push.points)
-                self._poses.extend(push.poses)
-                self._expected = env.block_pose
-                return
-        end = free_point(env.shape, env.block_pose, self._gap, REACH, self._rng)
-        self._way.extend(self._path(end) or [end])
+        if pushes := self._plan():
+            self._way.extend(pushes[0].way)
+            self._points.extend(pushes[0].points)
+            self._poses.extend(pushes[0].poses)
+            self._expected = env.block_pose
+        else:
+            end = free_point(env.shape, env.block_pose, self._gap, REACH, self._rng)
+            self._way.extend(self._path(end) or [end])
 
     def _plan(self) -> list[Push]:
-        """Return foreseen pushes, the best first."""
+        """Return foreseen pushes, the best first; none if the pusher gets to no start."""
         pushes = sorted((self._foresee(p) for p in self._draw()), key=lambda p: p.cost)
         for i in range(ROUNDS):
             near = [self._foresee(p) for p in self._like(pushes[:NUM_KEPT], 0.5**i)]
             pushes = sorted([*pushes, *near], key=lambda p: p.cost)
+        if pushes and pushes[0].cost > float(self._cost(self._env.block_pose[None])[0]):
+            luck = self._rng.exponential(DETOUR, len(pushes))  # or it goes round in circles
+            pushes = [pushes[i] for i in np.argsort([p.cost for p in pushes] + luck)]
         return pushes
 
     def _draw(self) -> list[Push]:
@@ -147,10 +158,10 @@ class PlanningPushT:
         lengths = rng.uniform(0.01, MAX_PUSH_STEPS * MAX_STEP, NUM_DRAWN)
         ways = directions * lengths[:, None]
         poses = moved_pose(env.block_pose, contacts, normals, ways, TURN_RADIUS)
-        cost = self._cost(poses) + self._way_cost(starts)
+        cost = self._cost(poses) + self._way_cost([env.pusher_pos, starts])
         angles = np.arctan2(directions[:, 1], directions[:, 0])
-        order = [i for i in np.argsort(cost) if self._is_free(starts[i])]
-        return [Push(starts[i], angles[i]) for i in order[:NUM_TRIED]]
+        possible = (self._push_from(starts[i], angles[i]) for i in np.argsort(cost))
+        return list(islice((push for push in possible if push is not None), NUM_TRIED))
 
     def _like(self, best: list[Push], scale: float) -> list[Push]:
         """Draw pushes like the best ones."""
@@ -159,14 +170,16 @@ class PlanningPushT:
             push = best[i % len(best)]
             x, y, turn = self._rng.normal(0, scale * SPREADS)
             start = push.start + np.array([x, y])
-            if self._is_free(start):
-                pushes.append(Push(start, push.angle + turn))
-        return pushes
+            pushes.append(self._push_from(start, push.angle + turn))
+        return [push for push in pushes if push is not None]
 
-    def _is_free(self, start: np.ndarray) -> bool:
-        """Return whether a push may start here."""
+    def _push_from(self, start: np.ndarray, angle: float) -> Push | None:
+        """Return the push that starts here, or None if the pusher cannot get here."""
         distance = float(self._env.shape.distance(start, self._env.block_pose))
-        return float(np.abs(start).max()) <= REACH and distance > self._gap - 0.004
+        if np.abs(start).max() > REACH or distance < self._gap - NEARER:
+            return None
+        way = self._path(start)
+        return None if way is None else Push(tuple(way), angle)
 
     def _foresee(self, push: Push) -> Push:
         """Simulate a push and return it, cut where it has brought the T nearest to the goal."""
@@ -184,9 +197,9 @@ class PlanningPushT:
         cost = self._cost(np.stack(poses)) + STEP_COST * np.arange(len(poses))
         cost -= np.array(overlaps) >= SUCCESS_OVERLAP
         best = int(np.argmin(cost))
-        total = float(cost[best] + self._way_cost(push.start[None])[0])
+        total = float(cost[best] + self._way_cost([self._env.pusher_pos, *push.way]))
         return Push(
-            push.start, push.angle, total, tuple(points[: best + 1]), tuple(poses[: best + 1])
+            push.way, push.angle, total, tuple(points[: best + 1]), tuple(poses[: best + 1])
         )
 
     def _cost(self, poses: np.ndarray) -> np.ndarray:
@@ -195,10 +208,11 @@ class PlanningPushT:
         farthest = np.minimum(np.abs(corners).max(axis=(1, 2)), WORKSPACE)
         return _apart(poses, self._env.goal_pose) + WALL_COST * np.maximum(farthest - SAFE, 0)
 
-    def _way_cost(self, starts: np.ndarray) -> np.ndarray:
-        """Return what the ways to points, (K, 2), cost at least, (K,) metres."""
-        ways = np.linalg.norm(starts - self._env.pusher_pos, axis=1)
-        return STEP_COST * ways / MAX_STEP
+    def _way_cost(self, corners: Sequence[np.ndarray]) -> Any:
+        """Return what a way over points, each (2,) or (K, 2), costs, in metres."""
+        return (
+            sum(np.linalg.norm(b - a, axis=-1) for a, b in pairwise(corners)) * STEP_COST / MAX_STEP
+        )
 
     def _path(self, end: np.ndarray) -> list[np.ndarray] | None:
         env = self._env

@@ -53,7 +53,7 @@ class ScriptedLift:
     def reset(self, seed: int) -> None:
         """Begin an episode; everything random depends on the seed."""
         self._rng = np.random.default_rng(seed)
-        self._pace = self._rng.uniform(0.6, 1)  # share of the greatest speed
+        self._pace = self._rng.uniform(0.4, 0.9)  # share of the greatest speed
         self._hover = self._rng.uniform(0.06, 0.09)  # above the cube's middle, metres
         self._phase = "approach"
         self._num_grasped = 0  # steps of the current grasp
