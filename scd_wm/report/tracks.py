@@ -58,7 +58,7 @@ def located_paths(
             height, width = images.shape[2:4]
             view = plots.View((-0.5, width - 0.5), (height - 0.5, -0.5))  # rows count downwards
             svg = plots.paths(_by_clip(things), names[:MAX_CLIPS], view)
-            title = f"Where things are in the image of {short_name(camera)}"
+            title = f"Where things are in the image of camera {short_name(camera)}"
             caption = f"{PATH_CAPTION} The whole image, in pixels; things are found by colour."
             drawings.append(Drawing(title, caption, svg))
     return drawings
