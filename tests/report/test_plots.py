@@ -23,7 +23,7 @@ def test_names_of_things_that_begin_near_each_other_do_not_overlap(
     y: tuple[float, float], shift: float
 ) -> None:
     one = np.full((4, 2), 20.0)
-    other = one + [0, shift]
+    other = one + np.array([0, shift])
     svg = paths([{"cube": (one, one), "gripper": (other, other)}], ["clip"], View((0, 63), y))
     below = (shift > 0) != (y[1] > y[0])  # is the gripper below the cube on the page
     assert (height(svg, "gripper") - height(svg, "cube") > 10) == below
