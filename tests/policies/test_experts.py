@@ -39,7 +39,7 @@ def num_success(
 
 @pytest.mark.parametrize("env_id", STATE_IDS)
 def test_experts_succeed(env_id: str) -> None:
-    assert num_success(env_id, 6) >= 5
+    assert num_success(env_id, 4) >= 3
 
 
 def test_more_noise_is_less_skill_in_lift() -> None:
@@ -48,7 +48,7 @@ def test_more_noise_is_less_skill_in_lift() -> None:
 
 
 def test_more_noise_is_less_skill_in_push_t() -> None:
-    skilled, clumsy = (num_success("scd_wm/PushTState-v0", 3, x, max_steps=90) for x in (0.01, 0.4))
+    skilled, clumsy = (num_success("scd_wm/PushTState-v0", 2, x, max_steps=90) for x in (0.01, 0.4))
     assert skilled > clumsy
 
 
