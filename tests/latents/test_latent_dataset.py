@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scd_wm.autoencoder.conv import ConvAutoencoder, ConvConfig
 from scd_wm.autoencoder.load import load_autoencoder
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.latents import ImageEncoder, LatentDataset
+from tests.datasets.conftest import write_lerobot
 
 from .conftest import CHANNELS
 
@@ -97,6 +99,25 @@ def test_another_autoencoder_view_or_file_has_entries_of_its_own(
     other.write_bytes(two_cameras.read_bytes())
     assert fill(other, encoder) == 24
     assert fill(two_cameras, encoder) == 24
+
+
+def test_latents_of_video_belong_to_the_file_and_the_view(
+    tmp_path: Path, encoder: Counting, cache_folder: Path
+) -> None:
+    folder = write_lerobot(tmp_path / "lerobot")  # three episodes
+
+    def fill(**options: Any) -> int:
+        LatentDataset(open_dataset(folder, **options), encoder).prepare()
+        return len(entries(cache_folder))
+
+    assert fill() == 3
+    assert fill() == 3
+    assert fill(image_size=16) == 6
+    assert fill(crop=(0, 0, 16, 16), image_size=16) == 9
+    assert fill(frame_skip=2) == 12
+    video = next(folder.rglob("*000001.mp4"))
+    os.utime(video, ns=(1, 1))
+    assert fill() == 13
 
 
 def test_what_was_cut_short_is_not_there(
