@@ -160,10 +160,11 @@ class ZarrArray:
         """Return offset and length of a chunk in the shard that holds it."""
         layout = self.layout
         grid = [f // c for f, c in zip(layout.file_chunks, layout.chunks, strict=True)]
-        if self._shard is None or self._shard[0] != name:
-            self._shard = name, self._read_index(name, size, math.prod(grid))
+        shard = self._shard  # once: another thread may read another shard meanwhile
+        if shard is None or shard[0] != name:
+            shard = self._shard = name, self._read_index(name, size, math.prod(grid))
         inside = tuple(p % n for p, n in zip(position, grid, strict=True))
-        offset, length = (int(n) for n in self._shard[1][np.ravel_multi_index(inside, grid)])
+        offset, length = (int(n) for n in shard[1][np.ravel_multi_index(inside, grid)])
         if offset == _NOT_STORED:
             raise ValueError(f"{self._files.path}: chunk {inside} in shard {name} is missing")
         return offset, length
