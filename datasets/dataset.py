@@ -26,7 +26,7 @@ from scd_wm.datasets.reader import EpisodeInfo, Reader, SourceInfo, VideoReader
 from scd_wm.datasets.renamed import rename_keys
 from scd_wm.datasets.selected_reader import SelectedReader
 from scd_wm.datasets.selection import Selection, select
-from scd_wm.datasets.windows import gather, within
+from scd_wm.datasets.windows import gather, list_windows, within
 from scd_wm.spec import CameraSpec, Spec
 
 
@@ -209,13 +209,8 @@ class RobotDataset:
         Returns:
             (N, 2) int64: the episode's index and the first frame, episodes in order.
         """
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-        windows = [np.zeros((0, 2), np.int64)]
-        for index, episode in enumerate(self.episodes):
-            starts = np.arange(-1 if start_frame else 0, episode.num_actions + 2 - num_frames)
-            windows.append(np.stack([np.full_like(starts, index), starts], axis=1))
-        return np.concatenate(windows)
+        lengths = [episode.num_actions + 1 for episode in self.episodes]
+        return list_windows(lengths, num_frames, -1 if start_frame else 0)
 
     def clip(self, episode: int, start: int, num_frames: int) -> Clip:
         """Return consecutive frames of an episode with the actions between them.

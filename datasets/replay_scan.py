@@ -14,6 +14,7 @@ import numpy as np
 
 from scd_wm.datasets.limits import check_episodes, check_images, check_numbers
 from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, SourceInfo
+from scd_wm.datasets.skipped import some
 from scd_wm.datasets.zarr_array import ZarrArray
 from scd_wm.datasets.zarr_files import MARKERS, ZarrFiles, open_files
 from scd_wm.spec import OUTCOMES
@@ -229,11 +230,10 @@ def _note_missing(has: Mapping[str, np.ndarray], names: set[str], skipped: list[
     for name in sorted(names):
         lacking = np.flatnonzero(~has[name])
         if len(lacking):
-            some = ", ".join(f"episode_{i}" for i in lacking[:3])
-            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            which = some([f"episode_{i}" for i in lacking])
             skipped.append(
                 f"data/{name}: rows of {len(lacking)} of {len(has[name])} episodes are not stored "
-                f"({some}{more}): the array is shorter than {ENDS} says, chunks were lost, or "
+                f"({which}): the array is shorter than {ENDS} says, chunks were lost, or "
                 "chunks of one value only were left out (write them with write_empty_chunks)"
             )
 
