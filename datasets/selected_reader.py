@@ -82,7 +82,7 @@ class SelectedReader:
         outcome = {name: self._numbers(index, name, source.num_actions) for name in info.outcomes}
         actions = self._numbers(index, ACTION, source.num_actions)
         return EpisodeArrays(
-            vectors={n: np.ascontiguousarray(rows[::skip][:kept]) for n, rows in vectors.items()},
+            vectors={n: rows[::skip][:kept].copy() for n, rows in vectors.items()},
             actions=skip_actions(actions, skip, mode),
             outcome={name: skip_outcome(name, rows, skip) for name, rows in outcome.items()},
         )

@@ -155,3 +155,10 @@ def test_options_survive_json() -> None:
     assert DataOptions.from_json(options.to_json()) == options
     with pytest.raises(TypeError, match=re.escape("'colour'")):
         DataOptions.from_json({"colour": 1})
+
+
+def test_a_crop_of_no_camera_is_refused(two_cameras: Path) -> None:
+    with pytest.raises(KeyError, match=r"no camera 'wrst_image' to crop in .*; it has \['front_"):
+        open_dataset(two_cameras, crop={"wrst_image": (0, 0, 8, 8)})
+    crop = {"wrist_image": (0, 0, 8, 8)}  # of one that is not in use
+    assert open_dataset(two_cameras, cameras=["front_image"], crop=crop).cameras == ("front_image",)
