@@ -127,8 +127,7 @@ class RobotDataset:
     @property
     def action_dim(self) -> int:
         """Values A of an action after frame skip."""
-        stacked = self.options.action_mode == "stack"
-        return self.info.action_dim * (self.options.frame_skip if stacked else 1)
+        return self._selected.action_dim
 
     @property
     def num_steps(self) -> int:
@@ -151,12 +150,9 @@ class RobotDataset:
 
         All are one group but in a mixture with weights.
         """
-        if self._mixture is None or self._mixture.weights is None:
+        if self._mixture is None:
             return [(1.0, list(range(len(self.episodes))))]
-        members: dict[int, list[int]] = {}
-        for index, source in enumerate(self.indices):
-            members.setdefault(self._mixture.part_of[source], []).append(index)
-        return [(self._mixture.weights[part], group) for part, group in sorted(members.items())]
+        return self._mixture.weighted_groups(self.indices)
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[RobotDataset, RobotDataset]:
         """Divide the episodes at random into those to train on and those held out.

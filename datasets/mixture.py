@@ -178,6 +178,14 @@ class MixedReader:
         """Where the parts are."""
         return [part.reader.info.path for part in self._parts]
 
+    def weighted_groups(self, episodes: Sequence[int]) -> list[tuple[float, list[int]]]:
+        """Return the weight of each part, and which of these episodes are of it."""
+        members: dict[int, list[int]] = {}
+        for index, episode in enumerate(episodes):
+            members.setdefault(self.part_of[episode], []).append(index)
+        weights = self.weights or (1.0,) * len(self._parts)
+        return [(weights[part], group) for part, group in sorted(members.items())]
+
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         """See `scd_wm.datasets.reader.Reader.read`."""
         part, field = self._parts[self.part_of[episode]], self.info.fields.get(key)

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from scd_wm.datasets.blocks import joined
 from scd_wm.datasets.frame_skip import skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
 from scd_wm.datasets.memory import EpisodeArrays
@@ -31,6 +32,12 @@ class SelectedReader:
         self._reader, self._selection, self._cache = reader, selection, cache
         self._skip = selection.options.frame_skip
 
+    @property
+    def action_dim(self) -> int:
+        """Values of an action."""
+        stacked = self._selection.options.action_mode == "stack"
+        return self._reader.info.action_dim * (self._skip if stacked else 1)
+
     def episode(self, index: int) -> EpisodeInfo:
         """Return what is left of an episode of the source."""
         return skip_episode(self._reader.info.episodes[index], self._skip)
@@ -39,8 +46,7 @@ class SelectedReader:
         """Return the bytes of what `arrays` returns."""
         info, episode = self._reader.info, self.episode(index)
         widths = sum(info.fields[name].shape[0] for name in self._selection.vectors)
-        stacked = self._selection.options.action_mode == "stack"
-        width = info.action_dim * (self._skip if stacked else 1) + len(info.outcomes)
+        width = self.action_dim + len(info.outcomes)
         return 4 * (episode.num_observations * widths + episode.num_actions * width)
 
     def images(self, index: int, camera: str, start: int, stop: int) -> np.ndarray:
@@ -48,10 +54,11 @@ class SelectedReader:
         view = self._selection.views[camera]
         images = np.empty((max(stop - start, 0), *view.size, 3), np.uint8)
         length = max(1, READ_BYTES // (self._skip * self._stored_bytes(index, camera)))
-        for first in range(start, stop, length):
-            last = min(first + length, stop)
-            images[first - start : last - start] = self._part(index, camera, first, last)
-        return images
+        parts = (
+            self._part(index, camera, first, min(first + length, stop))
+            for first in range(start, stop, length)
+        )
+        return joined(parts, images)
 
     def _part(self, index: int, camera: str, first: int, last: int) -> np.ndarray:
         """Return images that are together in memory at their full size."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scd_wm.datasets.blocks import joined
 from scd_wm.datasets.zarr_codecs import CHECKSUM_BYTES, check_codec, unpack
 from scd_wm.datasets.zarr_files import ZarrFiles
 from scd_wm.datasets.zarr_layout import Layout, read_layout
@@ -62,11 +63,7 @@ class ZarrArray:
             ValueError: If a chunk is missing or damaged; names its file.
         """
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("="))
-        done = 0
-        for block in self.blocks(start, stop):
-            rows[done : done + len(block)] = block
-            done += len(block)
-        return rows
+        return joined(self.blocks(start, stop), rows)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield rows `start` to `stop - 1` in blocks of at most the rows of a chunk."""

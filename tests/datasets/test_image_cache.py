@@ -141,3 +141,16 @@ def test_an_episode_that_begins_elsewhere_in_its_video_is_decoded_again(
         parquet.write_table(table.set_column(table.column_names.index(name), name, begins), file)
     image = open_dataset(lerobot_v3_folder).clip(1, 0, 1).images[CAMERA].float()
     assert abs(image[..., 0].mean() - 40) < 5
+
+
+def test_an_episode_whose_rows_were_completed_is_decoded_again(
+    lerobot_folder: Path, decoded: list[int]
+) -> None:
+    file = lerobot_folder / "data/chunk-000/episode_000002.parquet"
+    whole = parquet.read_table(file)
+    parquet.write_table(whole.slice(0, 4), file)
+    open_dataset(lerobot_folder).prepare()
+    parquet.write_table(whole, file)
+    image = open_dataset(lerobot_folder).clip(2, 6, 1).images[CAMERA].float()
+    assert decoded == [0, 1, 2, 2]
+    assert abs(image[..., 1].mean() - 140) < 5

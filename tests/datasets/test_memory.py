@@ -3,6 +3,7 @@
 import pickle
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,7 +146,7 @@ def held(array: np.ndarray) -> int:
     ],
 )
 def test_what_is_kept_takes_the_memory_that_is_counted(
-    robomimic_file: Path, changes: dict[str, object]
+    robomimic_file: Path, changes: dict[str, Any]
 ) -> None:
     dataset = open_dataset(robomimic_file, **changes)
     read_all(dataset)
