@@ -109,7 +109,7 @@ class RobotDataset:
         self.fps = None if self.info.fps is None else self.info.fps / self.options.frame_skip
         self._reader, self._cache, self._mixture = reader, cache, mixture
         self._choose(indices)
-        number_bytes = min(self._step_bytes() * self.num_steps, memory_bytes // 2)
+        number_bytes = min(self.number_bytes, memory_bytes // 2)
         self._numbers_memory = Memory[EpisodeArrays](number_bytes)
         self._image_memory = Memory[np.ndarray](memory_bytes - number_bytes)
 
@@ -135,6 +135,11 @@ class RobotDataset:
     def num_steps(self) -> int:
         """Steps of all episodes after frame skip."""
         return sum(episode.num_actions for episode in self.episodes)
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes in memory of the vectors, actions and outcomes of all episodes."""
+        return self._step_bytes() * self.num_steps
 
     def subset(self, episodes: Sequence[int]) -> RobotDataset:
         """Return the data set with only the episodes of these indices; both share one memory."""

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import zarr
 
+from scd_wm.datasets.zarr_array import ZarrArray
+from scd_wm.datasets.zarr_files import FolderFiles
+
 CHUNK_FRAMES = 16  # about one clip: what is read together is compressed together
 
 
@@ -31,7 +34,7 @@ class DiskCache:
     def __init__(self, kind: str, folder: str | Path | None = None) -> None:
         chosen = folder or os.environ.get("SCD_WM_CACHE") or "~/.cache/scd_wm"
         self.folder = Path(chosen).expanduser() / kind
-        self._arrays: dict[Path, zarr.Array] = {}
+        self._arrays: dict[Path, ZarrArray] = {}
 
     def entry(self, identity: Iterable[object]) -> Path:
         """Return the path of the entry that all of these together name."""
@@ -41,8 +44,11 @@ class DiskCache:
     def read(self, entry: Path, start: int, stop: int) -> np.ndarray:
         """Return rows `start` to `stop - 1` of an entry that is there."""
         if entry not in self._arrays:
-            self._arrays[entry] = zarr.open_array(entry, mode="r")
-        return np.asarray(self._arrays[entry][start:stop])
+            array = ZarrArray.open(FolderFiles(entry.parent), entry.name)
+            if array is None:
+                raise ValueError(f"{entry} is damaged: it has no metadata; delete it")
+            self._arrays[entry] = array
+        return self._arrays[entry].read(start, stop)
 
     def write(
         self, entry: Path, shape: Sequence[int], dtype: str, parts: Iterable[np.ndarray]
@@ -59,7 +65,13 @@ class DiskCache:
         aside = entry.with_name(f".{entry.stem}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             chunks = (CHUNK_FRAMES, *shape[1:])
-            array = zarr.create_array(aside, shape=tuple(shape), chunks=chunks, dtype=dtype)
+            array = zarr.create_array(
+                aside,
+                shape=tuple(shape),
+                chunks=chunks,
+                dtype=dtype,
+                config={"write_empty_chunks": True},  # one that is not there is damage
+            )
             row = 0
             for part in parts:
                 array[row : row + len(part)] = part

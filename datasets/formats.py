@@ -22,6 +22,8 @@ from scd_wm.datasets.own_formats import check_opened, own_formats
 from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.replay_buffer import ReplayBufferReader, is_replay_buffer
 from scd_wm.datasets.robomimic_reader import RobomimicReader
+from scd_wm.datasets.store import is_store
+from scd_wm.datasets.store_reader import StoreReader
 
 HINTS = 20  # entries of a folder that are looked at to say what in it can be opened
 
@@ -35,6 +37,7 @@ class Format(NamedTuple):
 
 
 READERS = [
+    Format("scd_wm store", is_store, StoreReader),
     Format("Minari HDF5 file or folder", is_minari, MinariReader),  # before all other HDF5
     Format("robomimic HDF5 file", is_hdf5, RobomimicReader),
     Format("mixture file", is_mixture, lambda path: open_mixture(path, open_reader)),

@@ -18,7 +18,7 @@ from scd_wm.datasets.image_view import ImageView
 from scd_wm.datasets.reader import VideoReader
 
 WRITE_FRAMES = 64  # decoded frames in memory at a time; a multiple of chunks
-LAYOUT = "2"  # of an entry; another text makes old entries unused
+LAYOUT = "3"  # of an entry; another text makes old entries unused
 
 
 class ImageCache:

@@ -22,7 +22,7 @@ from scd_wm.datasets.measure import MIN_DELTA, Moments
 from scd_wm.datasets.reader import VideoReader
 from scd_wm.spec import CameraSpec
 
-LAYOUT = "1"  # of an entry; another text makes old entries unused
+LAYOUT = "2"  # of an entry; another text makes old entries unused
 PROBES = 3  # images of an episode that help to tell it from others
 
 

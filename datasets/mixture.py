@@ -155,6 +155,11 @@ class MixedReader:
             masks=_masks(names, infos),
         )
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where the parts are."""
+        return [part.reader.info.path for part in self._parts]
+
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         """See `scd_wm.datasets.reader.Reader.read`."""
         part = self._parts[self.part_of[episode]]

@@ -23,6 +23,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import STEPS_TO_DRAW, SUMMARY, check_out, default_device
 from scd_wm.evaluation.clips import ClipPlace, choose_clips, fitting_horizons
 from scd_wm.evaluation.evaluate import clip_seeds, read_clips
+from scd_wm.evaluation.scores import view_label
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
 from scd_wm.report.build import write_bytes
@@ -163,7 +164,7 @@ def _write_videos(
         panels = []
         for camera in cameras:
             real = clip.images[camera][row]
-            panels.append(Panel("real", real.numpy()))
+            panels.append(Panel("real" + view_label(camera, cameras), real.numpy()))
             for i, future in enumerate(futures):
                 frames = torch.cat([real[:history], future.images[camera][row]])
                 panels.append(Panel(f"imagined {i + 1}", frames.numpy(), history))

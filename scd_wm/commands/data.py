@@ -8,7 +8,12 @@ from pathlib import Path
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import plain_rows, show_table, write_summary
 
-POLICIES = ("random", "scripted", "zero")  # of scd_wm.policies.registry, which needs gymnasium
+POLICIES = (
+    "expert",
+    "random",
+    "scripted",
+    "zero",
+)  # of scd_wm.policies.registry, which needs gymnasium
 
 
 def add_collect(commands: Commands) -> argparse.ArgumentParser:

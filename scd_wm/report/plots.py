@@ -165,8 +165,9 @@ def paths(
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure, every = new_figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
         for axes, clip, title in zip(every, tracks, titles, strict=True):
-            for name, (real, imagined) in clip.items():
-                _path(axes, name, real, imagined)
+            for real, imagined in clip.values():
+                _path(axes, real, imagined)
+            _name_starts(axes, {name: real[0] for name, (real, _) in clip.items()}, view)
             axes.set_aspect("equal")
             axes.set_xlim(*view.x)
             axes.set_ylim(*view.y)
@@ -175,15 +176,23 @@ def paths(
         return to_svg(figure)
 
 
-def _path(axes: Axes, name: str, real: Array, imagined: Array) -> None:
+def _name_starts(axes: Axes, starts: Mapping[str, Array], view: View) -> None:
+    """Write names beside points, (2,): the uppermost above its point and the others below."""
+    seen = {name: start for name, start in starts.items() if np.isfinite(start).all()}
+    up = np.sign(view.y[1] - view.y[0])
+    for i, name in enumerate(sorted(seen, key=lambda name: -up * seen[name][1])):
+        x, y = seen[name]
+        place = (5, 4 if i == 0 else -11)
+        axes.annotate(name, (x, y), place, textcoords="offset points", fontsize=8, color=QUIET)
+
+
+def _path(axes: Axes, real: Array, imagined: Array) -> None:
     """Draw one thing's real and imagined path with marks at start and end."""
     axes.plot(*real.T, color=INK, linewidth=1.8)
     axes.plot(*imagined.T, color=MODEL, linewidth=1.1)
     axes.plot(*real[0], "o", color=INK, markersize=4)
     axes.plot(*real[-1], "s", color=INK, markersize=5.5, fillstyle="none")
     axes.plot(*imagined[-1], "s", color=MODEL, markersize=4.5, fillstyle="none")
-    if np.isfinite(real[0]).all():
-        axes.annotate(name, real[0], (5, 4), textcoords="offset points", fontsize=8, color=QUIET)
 
 
 def to_svg(figure: Figure) -> str:

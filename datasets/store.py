@@ -1,0 +1,173 @@
+"""The store: robot data laid out for training, one file an episode.
+
+    STORE/
+      zarr.json                      what the data set is; a zarr v3 group
+      index.json                     all episodes, written last
+      episodes/000000.zarr.zip       one episode: a zarr v3 group in a zip file, stored as is
+        zarr.json                    its name, length, checksums, and the state of its source
+        action/                      zarr arrays (T, A), (T,), (K, D) and (K, H, W, 3), one for each
+        top_image/                   key, in the dtype of the source: K = T or T + 1 frames
+
+An array is one shard (zarr's codec `sharding_indexed`) of chunks of `CHUNK_FRAMES` images, because
+what a clip needs is read and unpacked together, or of about `CHUNK_BYTES` of numbers. Each chunk
+is compressed by zstd and followed by its CRC-32C, so damage is found when it is read.
+`zarr.open_group` with a `zarr.storage.ZipStore` reads an episode.
+
+Why so: a file is written aside, forced to disk and renamed, so an episode is whole or not there
+whenever the process dies, and processes write episodes at the same time without talking to each
+other. One file an episode is a fifth of the file count of zarr folders and one call to fsync. The
+index only saves looking into each file: a store without one, of a conversion that was interrupted,
+opens as the episodes that are there.
+
+Axes: T steps of an episode, K stored frames, H height, W width, D values of a vector, A values of
+an action.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from scd_wm.datasets.limits import check_chunk
+
+FORMAT = "scd_wm store"
+VERSION = 1
+GROUP_FILE = "zarr.json"
+INDEX_FILE = "index.json"
+EPISODE_FOLDER = "episodes"
+EPISODE_SUFFIX = ".zarr.zip"
+
+CHUNK_FRAMES = 8  # half of a usual clip: few frames are unpacked in vain, and repetition is found
+CHUNK_BYTES = 2**18  # of numbers; most episodes are one chunk
+MAX_IMAGE_CHUNK_BYTES = 2**25  # large images come in smaller groups
+MAX_JSON_BYTES = 2**30  # of the index of a million episodes
+
+
+def is_store(path: Path) -> bool:
+    """Return whether `path` is a folder whose zarr.json says it is a store, even if damaged."""
+    group = path / GROUP_FILE
+    if not group.is_file():
+        return False
+    with group.open("rb") as file:
+        return FORMAT.encode() in file.read(4096)
+
+
+def episode_file(store: Path, number: int) -> Path:
+    """Return the file of an episode, counted as in the source."""
+    return store / EPISODE_FOLDER / f"{number:06d}{EPISODE_SUFFIX}"
+
+
+def array_name(key: str) -> str:
+    """Return the name in zarr of an array: the key, its letters escaped that zarr does not allow.
+
+    Raises:
+        ValueError: If the key is empty.
+    """
+    if not key:
+        raise ValueError("a key without a name cannot be stored; rename it")
+    name = quote(key, safe="")
+    if name == GROUP_FILE or not name.strip("."):  # names with a meaning of their own
+        return f"%{ord(name[0]):02X}{name[1:]}"
+    return name
+
+
+def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return how many rows of an array of `shape` are compressed together."""
+    row = max(1, int(np.prod(shape[1:])) * itemsize)
+    if len(shape) == 4:
+        return max(1, min(CHUNK_FRAMES, MAX_IMAGE_CHUNK_BYTES // row))
+    return max(1, min(shape[0], CHUNK_BYTES // row))
+
+
+def array_metadata(
+    shape: tuple[int, ...], dtype: np.dtype, rows: int, level: int
+) -> dict[str, Any]:
+    """Return what zarr wants to know of an array that is one shard.
+
+    Args:
+        shape: Of the array; no entry is 0.
+        dtype: Of its values.
+        rows: Rows of a chunk.
+        level: Of zstd.
+    """
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    checksum = {"name": "crc32c"}
+    inner = [
+        little,
+        {"name": "zstd", "configuration": {"level": level, "checksum": False}},
+        checksum,
+    ]
+    sharding = {
+        "chunk_shape": [rows, *shape[1:]],
+        "codecs": inner,
+        "index_codecs": [little, checksum],
+        "index_location": "end",
+    }
+    shard = [-(-shape[0] // rows) * rows, *shape[1:]]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": False if dtype.kind == "b" else 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {},
+        "dimension_names": None,
+        "storage_transformers": [],
+    }
+
+
+def parse_array_metadata(where: str, data: Any) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, dtype and rows of a chunk from what `array_metadata` made.
+
+    Args:
+        where: File and array, for the message.
+        data: The content of the array's zarr.json.
+
+    Raises:
+        ValueError: If it is not as this version writes it, or claims more than fits in memory.
+    """
+    try:
+        shape = tuple(int(side) for side in data["shape"])
+        dtype = np.dtype(str(data["data_type"]))
+        sharding = data["codecs"][0]["configuration"]
+        rows = int(sharding["chunk_shape"][0])
+        level = int(sharding["codecs"][1]["configuration"]["level"])
+        expected = {"fill_value": data["fill_value"]} | array_metadata(shape, dtype, rows, level)
+        known = rows >= 1 and dtype.kind in "biuf" and min(shape) >= 1 and data == expected
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
+        known = False
+    if not known:
+        raise ValueError(f"{where} is damaged, or written by another program than `scd-wm convert`")
+    check_chunk(where, (rows, *shape[1:]), dtype.itemsize)
+    return shape, dtype, rows
+
+
+def group_text(attributes: Mapping[str, Any]) -> str:
+    """Return the content of a group's zarr.json."""
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(group, indent=1) + "\n"
+
+
+def digest(data: Any) -> str:
+    """Return a checksum of JSON data, the same whatever the order of keys."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def array_hash(shape: tuple[int, ...], dtype: np.dtype) -> hashlib._Hash:
+    """Return the start of an array's checksum, to be updated with its bytes, rows in order."""
+    return hashlib.sha256(f"{dtype.name}{list(shape)}".encode())
+
+
+def index_text(content: Mapping[str, Any]) -> str:
+    """Return the content of an index with its checksum."""
+    return json.dumps({"sha256": digest(content), "content": content}) + "\n"
