@@ -226,7 +226,7 @@ def _state(file: Path) -> str:
 
 
 def _video(reader: Reader, number: int, camera: str) -> Path | None:
-    """Return the file of a camera's images that must be decoded one after the other, if there is."""
+    """Return the file of a camera's images, if they must be decoded one after the other."""
     return reader.image_source(number, camera) if isinstance(reader, VideoReader) else None
 
 

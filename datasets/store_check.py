@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from scd_wm.datasets.store import array_hash, episode_file
@@ -43,7 +44,8 @@ def damage_of(path: Path) -> list[str]:
             sums = array_hash(array.shape, array.dtype)
             step = array.rows * max(1, ROWS_BYTES // array.chunk_bytes)
             for start in range(0, array.shape[0], step):
-                sums.update(file.read(key, start, min(start + step, array.shape[0])))
+                rows = file.read(key, start, min(start + step, array.shape[0]))
+                sums.update(np.ascontiguousarray(rows).data)
             if sums.hexdigest() != file.attributes["sha256"][key]:
                 lines.append(f"{key} in {path} differs from its source")
     except ValueError as error:

@@ -81,7 +81,7 @@ class EpisodeWriter:
         with self._zip.open(_member(_shard_name(name, shape)), "w", force_zip64=True) as sink:
             writer = ShardWriter(sink, shape, dtype, rows, self._level)
             for part in chain([first], parts):
-                sums.update(part)
+                sums.update(part.data)
                 writer.add(part)
             writer.finish()
         self.checksums[key] = sums.hexdigest()
@@ -194,9 +194,7 @@ def _find(archive: zipfile.ZipFile, file: BinaryIO, key: str) -> StoredArray:
         raise ValueError(f"{key} {error}") from error
 
 
-def _checked_rows(
-    key: str, num_rows: int, batches: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
+def _checked_rows(key: str, num_rows: int, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the parts of an array, contiguous and in little-endian order, as they should be."""
     done = 0
     first: np.ndarray | None = None

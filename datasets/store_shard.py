@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO, Protocol
 
 import google_crc32c
@@ -57,7 +58,11 @@ class ShardWriter:
         while len(rows):
             count = min(len(rows), len(self._chunk) - self._filled)
             self._chunk[self._filled : self._filled + count] = rows[:count]
-            self._filled, self.written, rows = self._filled + count, self.written + count, rows[count:]
+            self._filled, self.written, rows = (
+                self._filled + count,
+                self.written + count,
+                rows[count:],
+            )
             if self._filled == len(self._chunk):
                 self._write_chunk()
 
@@ -95,7 +100,12 @@ class StoredArray:
 
     @classmethod
     def find(
-        cls, file: BinaryIO, place: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype, rows: int
+        cls,
+        file: BinaryIO,
+        place: tuple[int, int],
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        rows: int,
     ) -> StoredArray:
         """Read the list of chunks.
 
@@ -148,15 +158,12 @@ class StoredArray:
                 target[...] = chunk[begin - first : end - first]
         return out.astype(self.dtype, copy=False)
 
-    def _chunks(
-        self, descriptor: int, first: int, last: int
-    ) -> Iterator[tuple[int, bytes | None]]:
+    def _chunks(self, descriptor: int, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield the first row and the stored bytes of chunks `first` to `last - 1`."""
         places = self.places[first:last].tolist()
         block, base = b"", 0
         if len(places) > 1 and all(
-            offset + length == following
-            for (offset, length), (following, _) in zip(places, places[1:], strict=False)
+            offset + length == following for (offset, length), (following, _) in pairwise(places)
         ):  # as they are written: one after the other
             base = places[0][0]
             block = os.pread(descriptor, sum(length for _, length in places), self.offset + base)

@@ -1,5 +1,6 @@
-"""Write a store (layout in `scd_wm.datasets.store`): one process begins and ends it, any number of
-processes write its episodes.
+"""Write a store (layout in `scd_wm.datasets.store`).
+
+One process begins and ends it, any number of processes write its episodes.
 
 Axes: T steps of an episode, K stored frames, H height, W width.
 """

@@ -130,6 +130,9 @@ def _what_to_install(package: str | None) -> str:
 
 
 def _how_to_go_on(args: argparse.Namespace, arguments: list[str]) -> str:
+    if args.command == "convert":
+        again = [argument for argument in arguments if argument != "--overwrite"]
+        return f"; go on with: scd-wm {shlex.join(again)}"
     if args.command != "train" or not (args.out / "config.json").is_file():
         return ""
     again = arguments if args.resume else [*arguments, "--resume"]

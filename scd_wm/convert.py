@@ -90,5 +90,3 @@ def _check_apart(source: Path, target: Path) -> None:
     one, other = source.expanduser().resolve(), target.expanduser().resolve()
     if one == other or one in other.parents or other in one.parents:
         raise ValueError(f"source and target must be apart, got {source} and {target}")
-
-

@@ -74,7 +74,7 @@ def write_robomimic(
         "damaged": len(damaged),
         "source_bytes": bytes_of(source_paths(reader)),
         "image_bytes": sum(image_bytes(info, info.episodes[i], choice) for i in usable),
-        "written_bytes": target.stat().st_size,
+        "target_bytes": target.stat().st_size,
         "damaged_episodes": damaged,
         "left_out": left_out,
     }

@@ -109,7 +109,9 @@ class StoreJob:
         """Return a line on each episode that could not be read."""
         episodes = self.reader.info.episodes
         return [
-            f"{episodes[o.number].name}: {o.line}" for o in sorted(outcomes) if o.status == "damaged"
+            f"{episodes[o.number].name}: {o.line}"
+            for o in sorted(outcomes)
+            if o.status == "damaged"
         ]
 
     def _summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -123,13 +125,16 @@ class StoreJob:
             **{status: count[status] for status in ("written", "changed", "kept", "damaged")},
             "source_bytes": bytes_of(source_paths(self.reader)),
             "image_bytes": images,
-            "written_bytes": bytes_of([self.target]),
+            "target_bytes": bytes_of([self.target]),
             "damaged_episodes": self._damaged(outcomes),
         }
 
 
 def _check_room(job: StoreJob) -> None:
-    """Raise ValueError if a store would not fit on its disk, by the first images of a few episodes."""
+    """Raise ValueError if a store would not fit on its disk.
+
+    The first images of a few episodes say how well all can be compressed.
+    """
     info, choice = job.reader.info, job.choice
     raw = packed = 0
     for number in {0, len(info.episodes) // 2, len(info.episodes) - 1}:
@@ -137,7 +142,10 @@ def _check_room(job: StoreJob) -> None:
             for key, _, batches in episode_arrays(job.reader, number, choice):
                 if key in choice.cameras:
                     sample = np.ascontiguousarray(next(iter(batches))[:CHUNK_FRAMES])
-                    raw, packed = raw + sample.nbytes, packed + len(zstd.compress(sample, job.level))
+                    raw, packed = (
+                        raw + sample.nbytes,
+                        packed + len(zstd.compress(sample, job.level)),
+                    )
     images = sum(image_bytes(info, episode, choice) for episode in info.episodes)
     needed = int(RESERVE * images * packed / max(raw, 1)) + number_bytes(info, choice)
     folder = next(p for p in (job.target, *job.target.absolute().parents) if p.exists())

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -87,7 +87,7 @@ class Task:
         }
 
 
-def run_tasks(task: Task, work: Sequence[Work], workers: int) -> Iterator[Outcome]:
+def run_tasks(task: Task, work: Sequence[Work], workers: int) -> Generator[Outcome, None, None]:
     """Convert episodes and yield what became of each, in any order.
 
     Closing the iterator ends all processes within a part of an episode.

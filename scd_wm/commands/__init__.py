@@ -4,8 +4,9 @@ Nothing heavy is imported here, so that help is there at once. To add a command:
 that declares arguments and one that runs, and a line in `COMMANDS`.
 """
 
+from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
 from scd_wm.commands.training import add_train
 
-COMMANDS = (add_collect, add_inspect, add_train, add_imagine, add_evaluate, add_demo)
+COMMANDS = (add_collect, add_inspect, add_convert, add_train, add_imagine, add_evaluate, add_demo)
