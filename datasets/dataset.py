@@ -6,7 +6,7 @@ D values of a vector, A values of an action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.frame_skip import skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
-from scd_wm.datasets.measure import data_spec
+from scd_wm.datasets.measure import data_spec, image_delta
 from scd_wm.datasets.memory import MEMORY_BYTES, EpisodeArrays, Memory
 from scd_wm.datasets.mixture import MixedReader
 from scd_wm.datasets.options import DataOptions
@@ -27,13 +27,14 @@ from scd_wm.datasets.reader import ACTION, EpisodeInfo, Reader, SourceInfo, Vide
 from scd_wm.datasets.renamed import rename_keys
 from scd_wm.datasets.selection import Selection, select
 from scd_wm.datasets.windows import gather, within
-from scd_wm.spec import Spec
+from scd_wm.spec import CameraSpec, Spec
 
 
 def open_dataset(
     path: str | Path,
     options: DataOptions | None = None,
     *,
+    reader: Callable[[Path], Reader] | None = None,
     cache_dir: str | Path | None = None,
     memory_bytes: int = MEMORY_BYTES,
     **changes: Any,
@@ -43,6 +44,7 @@ def open_dataset(
     Args:
         path: A file or folder; `scd_wm.datasets.formats` lists the formats.
         options: What to use of it, and how; None takes everything as it is.
+        reader: Opens the path, such as a reader's class; None recognises the format.
         cache_dir: Where decoded video is kept; None is the environment variable SCD_WM_CACHE, or
             ~/.cache/scd_wm.
         memory_bytes: How much of what was read is kept in memory, in each process that reads.
@@ -57,15 +59,15 @@ def open_dataset(
             differ in size without `image_size`.
     """
     options = replace(DataOptions() if options is None else options, **changes)
-    reader = open_reader(path)
-    mixture = reader if isinstance(reader, MixedReader) and reader.weights else None
-    reader = rename_keys(reader, options.rename)
-    selection, indices, skipped = select(reader, options)
+    source = open_reader(path, reader)
+    mixture = source if isinstance(source, MixedReader) and source.weights else None
+    source = rename_keys(source, options.rename)
+    selection, indices, skipped = select(source, options)
     return RobotDataset(
-        reader,
+        source,
         selection,
         indices,
-        cache=ImageCache(reader, cache_dir) if isinstance(reader, VideoReader) else None,
+        cache=ImageCache(source, cache_dir) if isinstance(source, VideoReader) else None,
         skipped=skipped,
         memory_bytes=memory_bytes,
         mixture=mixture,
@@ -107,7 +109,7 @@ class RobotDataset:
         self.fps = None if self.info.fps is None else self.info.fps / self.options.frame_skip
         self._reader, self._cache, self._mixture = reader, cache, mixture
         self._choose(indices)
-        number_bytes = min(self._step_bytes() * self.num_steps, memory_bytes // 2)
+        number_bytes = min(self.number_bytes, memory_bytes // 2)
         self._numbers_memory = Memory[EpisodeArrays](number_bytes)
         self._image_memory = Memory[np.ndarray](memory_bytes - number_bytes)
 
@@ -133,6 +135,11 @@ class RobotDataset:
     def num_steps(self) -> int:
         """Steps of all episodes after frame skip."""
         return sum(episode.num_actions for episode in self.episodes)
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes in memory of the vectors, actions and outcomes of all episodes."""
+        return self._step_bytes() * self.num_steps
 
     def subset(self, episodes: Sequence[int]) -> RobotDataset:
         """Return the data set with only the episodes of these indices; both share one memory."""
@@ -182,6 +189,11 @@ class RobotDataset:
         """
         self.prepare()
         return data_spec(self)
+
+    def camera_spec(self, camera: str) -> CameraSpec:
+        """Measure what the model needs to know of a camera."""
+        height, width = self.image_sizes[camera]
+        return CameraSpec(height=height, width=width, delta_std=image_delta(self, camera))
 
     def prepare(self) -> None:
         """Decode all video that is not in the cache yet, showing progress."""

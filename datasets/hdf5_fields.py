@@ -27,7 +27,12 @@ class Fit(NamedTuple):
     """An observation that can be used in one episode."""
 
     shape: tuple[int, ...]  # of one frame
-    num_rows: int
+    stored: Array  # what the array's header says
+
+    @property
+    def num_rows(self) -> int:
+        """Frames that the array holds."""
+        return self.stored.shape[0]
 
 
 class FieldTable:
@@ -75,7 +80,7 @@ class FieldTable:
                 f"{name}: not the {usual.kind} {usual.dtype} {usual.shape} of other episodes", place
             )
             return None
-        return Fit(found.shape, num_rows)
+        return Fit(found.shape, header)
 
     def values(self, key: str, rows: np.ndarray, shape: Sequence[int], where: str) -> np.ndarray:
         """Return rows as `scd_wm.datasets.reader.Reader.read` gives them.

@@ -115,11 +115,11 @@ def open_member(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | h5p
     parts = path.split("/")
     for _ in range(MAX_LINKS):
         part = parts.pop(0)
-        link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
+        link = _link(here, part) if isinstance(here, h5py.Group) else None
         if isinstance(link, h5py.SoftLink):
             here = group.file["/"] if link.path.startswith("/") else here
             parts = [p for p in link.path.split("/") if p not in ("", ".")] + parts
-        elif isinstance(link, h5py.HardLink):
+        elif link is h5py.HardLink:
             here = here[part]
         elif isinstance(link, h5py.ExternalLink):
             raise ValueError(
@@ -131,6 +131,14 @@ def open_member(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | h5p
         if not parts:
             return here
     raise ValueError("links that lead in a circle")
+
+
+def _link(group: h5py.Group, name: str) -> Any:
+    """Return a member's link, of a hard one (the usual, and slower to ask h5py for) its class."""
+    code = name.encode()
+    if group.id.links.exists(code) and group.id.links.get_info(code).type == h5py.h5l.TYPE_HARD:
+        return h5py.HardLink
+    return group.get(name, getlink=True)
 
 
 def arrays(group: h5py.Group) -> tuple[dict[str, h5py.Dataset], dict[str, str]]:
@@ -189,7 +197,8 @@ def describe(dataset: h5py.Dataset) -> Array:
 
 def _check_inside(dataset: h5py.Dataset, size: int) -> None:
     """Raise unless an array of one piece lies within its file."""
-    offset, file_size = dataset.id.get_offset(), dataset.file.id.get_filesize()
+    offset = dataset.id.get_offset()
+    file_size = h5py.h5i.get_file_id(dataset.id).get_filesize()
     if offset is not None and offset + size > file_size:
         raise ValueError(
             f"claims {size} bytes from byte {offset} of a file of {file_size}: the file is damaged"

@@ -1,20 +1,18 @@
-"""The metadata of LeRobot v2.x folders, and where their files really are.
-
-Templates in `meta/info.json` point nowhere in some data sets; files are then found by their names.
-"""
+"""What `meta/info.json` of a LeRobot folder says, and notes on what is wrong in the folder."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-SUPPORTED = ("v2.0", "v2.1")
+MAX_INFO_BYTES = 2**24  # of `meta/info.json`; that of a robot has a few kilobytes
+MAX_NOTES = 5  # lines on the same kind of thing
+NEWEST = {2: 1, 3: 0}  # major version: the newest minor version that was tested
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
 
 def is_lerobot(path: Path) -> bool:
@@ -22,100 +20,126 @@ def is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
+class Notes:
+    """What is there and not used: a few lines on each kind of thing, and how many more there are.
+
+    In a large data set with one fault every episode would say the same.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def add(self, kind: str, line: str) -> None:
+        """Note one more thing of a kind, such as "rows"."""
+        self._lines.setdefault(kind, []).append(line)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All notes, kinds in the order in which they first came."""
+        found: list[str] = []
+        for kind, lines in self._lines.items():
+            found += lines[:MAX_NOTES]
+            if len(lines) > MAX_NOTES:
+                found.append(f"{kind}: {len(lines) - MAX_NOTES} more like these")
+        return tuple(found)
+
+
 def read_info(path: Path) -> dict[str, Any]:
     """Read `meta/info.json`.
 
     Raises:
-        ValueError: If it is not JSON, lacks what is needed, or is of a version not supported.
+        ValueError: If it is not JSON or lacks what is needed.
     """
     file = path / "meta" / "info.json"
+    size = file.stat().st_size
+    if size > MAX_INFO_BYTES:
+        raise ValueError(f"{file} has {size} bytes; allowed are {MAX_INFO_BYTES}")
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        size = file.stat().st_size
+        info = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON ({error}); it has {size} bytes") from error
     if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
         raise ValueError(f"{file} has no 'features', needed to tell cameras from vectors")
-    version = info.get("codebase_version")
-    if version not in SUPPORTED:
-        raise ValueError(
-            f"{path} is a LeRobot data set of version {version}; supported are "
-            f"{' and '.join(SUPPORTED)}"
-        )
+    for key, feature in info["features"].items():
+        if not isinstance(feature, dict):
+            raise ValueError(
+                f"{file}: feature {key!r} is {str(feature)[:40]!r}, not an object with a 'dtype'"
+            )
     return info
 
 
-def declared_lengths(path: Path) -> dict[int, int]:
-    """Return the steps of each episode that `meta/episodes.jsonl` lists; empty without that file.
+def major_version(path: Path, info: Mapping[str, Any], notes: Notes) -> int:
+    """Return 2 or 3.
+
+    A minor version that is newer than those tested is read as the one tested, with a note: LeRobot
+    moves files with the major version only, and what is read is checked against the files.
 
     Raises:
-        ValueError: If a line is damaged; names it.
+        ValueError: If the version is another; says what to do.
     """
-    file = path / "meta" / "episodes.jsonl"
-    lengths: dict[int, int] = {}
-    if not file.is_file():
-        return lengths
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            episode = json.loads(line)
-            lengths[int(episode["episode_index"])] = int(episode["length"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} line {number} is damaged ({error}): {line[:60]}") from error
-    return lengths
+    version = info.get("codebase_version")
+    numbers = re.fullmatch(r"v?(\d{1,3})\.(\d{1,3})(\.\d+)*", str(version))
+    major, minor = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if major not in NEWEST:
+        todo = (
+            "; convert it with the lerobot release that has convert_dataset_v1_to_v2.py"
+            if major == 1
+            else ""
+        )
+        raise ValueError(
+            f"{path} is a LeRobot data set of version {version}; supported are v2.0, v2.1 and "
+            f"v3.0{todo}"
+        )
+    if minor > NEWEST[major]:
+        notes.add(
+            "version", f"version {version}: newer than is known, read as v{major}.{NEWEST[major]}"
+        )
+    return major
 
 
-class Files:
-    """Where the files of each episode are.
+def frame_rate(info: Mapping[str, Any], notes: Notes) -> float | None:
+    """Return the declared steps a second; None, with a note, where that is no positive number."""
+    fps = info.get("fps")
+    if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < math.inf:
+        return float(fps)
+    notes.add("fps", f"fps: not used, meta/info.json says {fps!r}")
+    return None
+
+
+def masks(
+    info: Mapping[str, Any], names: Mapping[int, str], notes: Notes
+) -> dict[str, tuple[str, ...]]:
+    """Return the subsets that `splits` names, such as {"train": "0:80"}.
 
     Args:
-        path: The data set's folder.
         info: What `read_info` returned.
+        names: LeRobot's episode_index of each usable episode: its name.
+        notes: Takes what cannot be understood.
     """
-
-    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
-        self._path = path
-        self._chunk = int(info.get("chunks_size") or 1000)
-        self._data_template = info.get("data_path") or DATA_PATH
-        self._video_template = info.get("video_path") or VIDEO_PATH
-        data = _by_episode(path / "data", ".parquet")
-        self._data = {episode: file for (_, episode), file in data.items()}
-        self._videos = _by_episode(path / "videos", ".mp4")
-
-    @property
-    def episodes(self) -> list[int]:
-        """Indices of the episodes that have a data file, in order."""
-        return sorted(self._data)
-
-    def data(self, episode: int) -> Path:
-        """Return the parquet file of one of `episodes`."""
-        return self._fill(self._data_template, episode) or self._data[episode]
-
-    def video(self, episode: int, camera: str) -> Path | None:
-        """Return the video of an episode's camera."""
-        templated = self._fill(self._video_template, episode, camera)
-        return templated or self._videos.get((camera, episode))
-
-    def _fill(self, template: str, episode: int, camera: str = "") -> Path | None:
-        """Return the file that a template points to, if it exists."""
-        names = {
-            "episode_chunk": episode // self._chunk,
-            "episode_index": episode,
-            "video_key": camera,
-        }
-        try:
-            file = self._path / template.format(**names)
-        except (KeyError, ValueError, IndexError):
-            return None
-        return file if file.is_file() else None
-
-
-def _by_episode(folder: Path, suffix: str) -> dict[tuple[str, int], Path]:
-    """Return the files below `folder` by the name of the folder they are in and their number."""
+    splits = info.get("splits") or {}
+    if not isinstance(splits, dict):
+        notes.add("splits", f"splits: not used, {str(splits)[:40]!r} is no object")
+        return {}
     found = {}
-    for file in sorted(folder.rglob(f"*{suffix}")):
-        number = re.search(r"(\d+)$", file.stem)
-        if number:
-            found[(file.parent.name, int(number.group()))] = file
+    for split, text in splits.items():
+        span = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", str(text))
+        if span:
+            chosen = range(int(span[1]), int(span[2]))
+            found[split] = tuple(name for index, name in names.items() if index in chosen)
+        else:
+            notes.add("splits", f"split {split}: not used, {str(text)[:40]!r} is not like '0:80'")
     return found
+
+
+def check_totals(info: Mapping[str, Any], num_episodes: int, num_steps: int, notes: Notes) -> None:
+    """Note declared totals that are not what can be used."""
+    found = {"total_episodes": num_episodes, "total_frames": num_steps}
+    for key, number in found.items():
+        if info.get(key, number) != number:
+            notes.add(key, f"{key}: says {info[key]}, usable are {number}")
+
+
+def some(indices: Iterable[int]) -> str:
+    """Return the first few indices as text."""
+    shown = list(indices)
+    return ", ".join(map(str, shown[:5])) + (", ..." if len(shown) > 5 else "")

@@ -1,20 +1,32 @@
-"""Find out what a LeRobot v2.x folder really holds, whatever its metadata declares.
+"""Find out what a LeRobot folder really holds, whatever its metadata declares.
 
 Axes: T rows of an episode, H height, W width, D values of a vector, A values of an action.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scd_wm.datasets.lerobot_meta import BOOKKEEPING, Files, declared_lengths, read_info
-from scd_wm.datasets.lerobot_table import Table
+from scd_wm.datasets import lerobot_v2, lerobot_v3
+from scd_wm.datasets.lerobot_episodes import Episode, VideoPart
+from scd_wm.datasets.lerobot_images import stored_images
+from scd_wm.datasets.lerobot_meta import (
+    BOOKKEEPING,
+    Notes,
+    check_totals,
+    frame_rate,
+    major_version,
+    masks,
+    read_info,
+)
+from scd_wm.datasets.limits import check_numbers
 from scd_wm.datasets.reader import EpisodeInfo, Field, SourceInfo
-from scd_wm.datasets.video import probe
+from scd_wm.datasets.video import VideoFile, probe
 
+FIND = {2: lerobot_v2.find_episodes, 3: lerobot_v3.find_episodes}  # by major version
 OUTCOME_COLUMNS = {"reward": "next.reward", "success": "next.success"}
 ACTION_COLUMNS = ("action", "actions")
 ABSENT = "declared, but in no data file"
@@ -25,11 +37,9 @@ class Scan:
     """What is usable of a folder, and where."""
 
     info: SourceInfo
-    files: Files
-    indices: tuple[int, ...]  # LeRobot's episode_index of each usable episode
-    tables: tuple[Table, ...]  # of each usable episode
+    episodes: tuple[Episode, ...]
     action_column: str
-    video_keys: frozenset[str]  # cameras whose images are in videos
+    videos: Mapping[str, Mapping[int, VideoFile]]  # camera: LeRobot's index of an episode: header
 
 
 def scan(path: Path) -> Scan:
@@ -38,79 +48,70 @@ def scan(path: Path) -> Scan:
     Raises:
         ValueError: If the version is not supported, the metadata is damaged, or nothing is usable.
     """
+    notes = Notes()
     metadata = read_info(path)
+    version = major_version(path, metadata, notes)
     features: Mapping[str, Mapping[str, Any]] = metadata["features"]
     action = next((key for key in ACTION_COLUMNS if key in features), None)
     if action is None:
         raise ValueError(f"{path} has no feature 'action', only {list(features)}")
-    skipped: list[str] = []
-    files = Files(path, metadata)
-    tables = _tables(path, files, action, skipped)
-    fields = _vector_fields(features, tables, action, skipped)
-    fields |= _stored_image_fields(path, features, tables, skipped)
     cameras = [key for key, feature in features.items() if feature.get("dtype") == "video"]
-    sizes = {key: _video_sizes(files, key, tables, skipped) for key in cameras}
-    fields |= {
-        key: Field((*next(iter(found.values())), 3), "uint8", "image")
-        for key, found in sizes.items()
-        if found
-    }
-    columns = set.intersection(*(set(table.columns) for table in tables.values()))
-    if "next.done" in columns:
-        skipped.append("next.done: not used, as it also marks the end of a recording")
+    found = FIND[version](path, metadata, cameras, notes)
+    episodes = _usable(path, found, action, notes)
+    fps = frame_rate(metadata, notes)
+    videos = {key: _headers(key, episodes, fps, notes) for key in cameras}
+    fields = (
+        _vector_fields(features, episodes, action, notes)
+        | _stored_image_fields(path, features, episodes, notes)
+        | {key: Field(_shape(found), "uint8", "image") for key, found in videos.items() if found}
+    )
+    check_totals(metadata, len(episodes), sum(e.num_rows for e in episodes), notes)
+    subsets = masks(metadata, {episode.index: episode.name for episode in episodes}, notes)
     info = SourceInfo(
         path=path,
         format=f"LeRobot {metadata['codebase_version']}",
         fields={key: fields[key] for key in features if key in fields},
-        action_dim=next(iter(tables.values())).columns[action],
-        outcomes=tuple(o for o, column in OUTCOME_COLUMNS.items() if column in columns),
-        fps=float(metadata["fps"]) if metadata.get("fps") else None,
-        episodes=tuple(_episode(i, table, fields, sizes) for i, table in tables.items()),
-        skipped=tuple(skipped),
+        action_dim=episodes[0].table.width(action),
+        outcomes=_outcomes(episodes, notes),
+        fps=fps,
+        episodes=tuple(_describe(episode, fields, videos) for episode in episodes),
+        skipped=notes.lines,
         metadata=metadata,
+        masks=subsets,
     )
-    return Scan(info, files, tuple(tables), tuple(tables.values()), action, frozenset(sizes))
+    return Scan(info, tuple(episodes), action, videos)
 
 
-def _tables(path: Path, files: Files, action: str, skipped: list[str]) -> dict[int, Table]:
-    """Return the table of each usable episode; note in `skipped` what is not usable."""
-    lengths = declared_lengths(path)
-    absent = sorted(set(lengths) - set(files.episodes))
-    if absent:
-        skipped.append(f"{len(absent)} declared episodes without a data file: {_some(absent)}")
-    tables: dict[int, Table] = {}
-    action_dim = 0
-    for index in files.episodes:
-        try:
-            table = Table.open(files.data(index))
-        except ValueError as error:
-            skipped.append(f"episode {index}: {error}")
+def _usable(path: Path, found: Iterable[Episode], action: str, notes: Notes) -> list[Episode]:
+    """Return the episodes whose actions are as wide as the first one's.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    usable: list[Episode] = []
+    for episode in found:
+        width = episode.table.width(action)
+        expected = usable[0].table.width(action) if usable else width
+        if width and width == expected:
+            check_numbers(f"{action} in {episode.table.path}", (episode.num_rows, width), 8)
+            usable.append(episode)
             continue
-        width = table.columns.get(action, 0)
-        if not table.num_rows or not width or width != (action_dim or width):
-            skipped.append(
-                f"episode {index}: {table.num_rows} rows with {width} values in {action!r}"
-                + (f", other episodes have {action_dim}" if action_dim else "")
-            )
-            continue
-        action_dim = width
-        tables[index] = table
-        if table.num_rows != lengths.get(index, table.num_rows):
-            skipped.append(
-                f"episode {index}: declared length {lengths[index]} not used, it has "
-                f"{table.num_rows} rows"
-            )
-    if not tables:
-        reason = "; ".join(skipped[:3]) or "there are no parquet files"
+        notes.add(
+            "actions",
+            f"episode {episode.index}: {episode.num_rows} rows with {width} values in {action!r}"
+            + (f", other episodes have {expected}" if width else ""),
+        )
+    if not usable:
+        reason = "; ".join(notes.lines[:3]) or "there are no parquet files"
         raise ValueError(f"{path} has no usable episode in {path / 'data'}: {reason}")
-    return tables
+    return usable
 
 
 def _vector_fields(
     features: Mapping[str, Mapping[str, Any]],
-    tables: Mapping[int, Table],
+    episodes: Sequence[Episode],
     action: str,
-    skipped: list[str],
+    notes: Notes,
 ) -> dict[str, Field]:
     """Return the features that are vectors of floats and are no action, outcome or bookkeeping."""
     fields = {}
@@ -119,84 +120,126 @@ def _vector_fields(
         known = key == action or key in BOOKKEEPING or key.startswith("next.")
         if known or dtype in ("video", "image"):
             continue
-        width = next((t.columns[key] for t in tables.values() if t.columns.get(key)), 0)
-        if not dtype.startswith("float") or not width:
-            why = (
-                f"is {dtype}, not a vector of floats" if width else "declared, but in no data file"
-            )
-            skipped.append(f"{key}: {why}")
+        columns = [e.table.columns[key] for e in episodes if key in e.table.columns]
+        column = next((column for column in columns if column.width), None)
+        if not columns:
+            notes.add("features", f"{key}: {ABSENT}")
+        elif column is None or not dtype.startswith("float"):
+            stored = "" if column else f", in the files {columns[0].dtype}"
+            notes.add("features", f"{key}: is {dtype}{stored}, not a vector of floats")
         else:
-            fields[key] = Field((width,), dtype, "vector")
+            fields[key] = Field((column.width,), column.dtype, "vector")
     return fields
 
 
 def _stored_image_fields(
-    path: Path,
-    features: Mapping[str, Mapping[str, Any]],
-    tables: Mapping[int, Table],
-    skipped: list[str],
+    path: Path, features: Mapping[str, Mapping[str, Any]], episodes: Sequence[Episode], notes: Notes
 ) -> dict[str, Field]:
     """Return the cameras whose images are in the parquet files."""
     fields = {}
     for key in (key for key, feature in features.items() if feature.get("dtype") == "image"):
-        table = next((table for table in tables.values() if key in table.columns), None)
-        if table is None:
-            skipped.append(f"{key}: {ABSENT}")
-        else:
-            first = next(table.images(key, path))
-            fields[key] = Field(first.shape, "uint8", "image")
+        episode = next((episode for episode in episodes if key in episode.table.columns), None)
+        if episode is None:
+            notes.add("features", f"{key}: {ABSENT}")
+            continue
+        start = episode.start
+        first = next(stored_images(episode.table, key, start, start + 1, path))
+        fields[key] = Field(first.shape, "uint8", "image")
     return fields
 
 
-def _video_sizes(
-    files: Files, key: str, tables: Mapping[int, Table], skipped: list[str]
-) -> dict[int, tuple[int, int]]:
-    """Return height and width of a camera's video in each episode that has a whole one."""
-    sizes: dict[int, tuple[int, int]] = {}
-    for index, table in tables.items():
-        file = files.video(index, key)
-        if file is None:
+def _headers(
+    key: str, episodes: Sequence[Episode], fps: float | None, notes: Notes
+) -> dict[int, VideoFile]:
+    """Return the header of a camera's video for each episode that is whole in one."""
+    probed: dict[Path, VideoFile | str] = {}  # or why it cannot be used
+    whole: dict[int, VideoFile] = {}
+    for episode in episodes:
+        part = episode.videos.get(key)
+        if part is None:
             continue
-        try:
-            header = probe(file)
-        except ValueError as error:
-            skipped.append(f"{key} of episode {index}: {error}")
+        header = probed.get(part.path) or probed.setdefault(part.path, _header_or_why(part.path))
+        if isinstance(header, str):
+            notes.add(key, f"{key} of episode {episode.index}: {header}")
             continue
-        if header.num_frames and header.num_frames < table.num_rows:
-            skipped.append(
-                f"{key} of episode {index}: {header.num_frames} frames for {table.num_rows} rows"
+        num_frames = header.frames_from(start_time(episode, part, header), part.stop_s)
+        if num_frames < episode.num_rows:
+            notes.add(
+                key,
+                f"{key} of episode {episode.index}: {num_frames:.0f} frames for "
+                f"{episode.num_rows} rows",
             )
             continue
-        sizes[index] = (header.height, header.width)
-    if not sizes:
-        skipped.append(f"{key}: declared, but no episode has a video that can be used")
-    return sizes
+        whole[episode.index] = header
+    if not whole:
+        notes.add(key, f"{key}: declared, but no episode has a video that can be used")
+    rates = {round(header.fps, 2) for header in whole.values() if header.fps}
+    if fps and any(abs(rate - fps) > 0.01 * fps for rate in rates):
+        notes.add(
+            key,
+            f"{key}: video of {sorted(rates)[:3]} frames a second, meta/info.json says {fps:g} "
+            "steps: taken as one frame a step",
+        )
+    return whole
 
 
-def _episode(
-    index: int,
-    table: Table,
+def _header_or_why(path: Path) -> VideoFile | str:
+    try:
+        return probe(path)
+    except ValueError as error:
+        return str(error)
+
+
+def start_time(episode: Episode, part: VideoPart, header: VideoFile) -> float:
+    """Return when in its video an episode's first row is, in seconds."""
+    return part.start_s + (episode.first_frame / header.fps if header.fps else 0.0)
+
+
+def _shape(headers: Mapping[int, VideoFile]) -> tuple[int, int, int]:
+    """Return the shape of the first episode's images."""
+    first = next(iter(headers.values()))
+    return first.height, first.width, 3
+
+
+def _outcomes(episodes: Sequence[Episode], notes: Notes) -> tuple[str, ...]:
+    """Return the outcomes that every episode has as one number a step."""
+    outcomes = []
+    for outcome, column in OUTCOME_COLUMNS.items():
+        widths = [episode.table.width(column) for episode in episodes]
+        if all(width == 1 for width in widths):
+            outcomes.append(outcome)
+        elif any(column in episode.table.columns for episode in episodes):
+            lacking = sum(width != 1 for width in widths)
+            notes.add(
+                "outcomes",
+                f"{column}: not used, {lacking} of {len(widths)} episodes lack it as one number a "
+                "step",
+            )
+    if any("next.done" in episode.table.columns for episode in episodes):
+        notes.add("outcomes", "next.done: not used, as it also marks the end of a recording")
+    return tuple(outcomes)
+
+
+def _describe(
+    episode: Episode,
     fields: Mapping[str, Field],
-    sizes: Mapping[str, Mapping[int, tuple[int, int]]],
+    videos: Mapping[str, Mapping[int, VideoFile]],
 ) -> EpisodeInfo:
     """Describe one episode: what of `fields` it lacks and which images are of another size."""
+    found = {
+        key: headers[episode.index] for key, headers in videos.items() if episode.index in headers
+    }
     missing = {
         key
         for key, field in fields.items()
-        if (index not in sizes[key] if key in sizes else key not in table.columns)
-        or (field.kind == "vector" and table.columns[key] != field.shape[0])
+        if (key not in found if key in videos else key not in episode.table.columns)
+        or (field.kind == "vector" and episode.table.width(key) != field.shape[0])
     }
-    shapes = {key: (*found[index], 3) for key, found in sizes.items() if index in found}
+    shapes = {key: (header.height, header.width, 3) for key, header in found.items()}
     return EpisodeInfo(
-        name=f"episode_{index:06d}",
-        num_actions=table.num_rows,
+        name=episode.name,
+        num_actions=episode.num_rows,
         has_last_observation=False,
         missing=frozenset(missing),
         image_shapes={key: shape for key, shape in shapes.items() if shape != fields[key].shape},
     )
-
-
-def _some(indices: Iterable[int]) -> str:
-    """Return the first few indices as text."""
-    shown = list(indices)
-    return ", ".join(map(str, shown[:5])) + (", ..." if len(shown) > 5 else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scd_wm.spec import CameraSpec, Spec, VectorSpec
+from scd_wm.spec import Spec, VectorSpec
 
 if TYPE_CHECKING:
     from scd_wm.datasets.dataset import RobotDataset
@@ -72,16 +72,10 @@ class Moments:
 def data_spec(dataset: RobotDataset) -> Spec:
     """Measure a data set; see `RobotDataset.spec`."""
     moments = measure(dataset)
-    sizes = dataset.image_sizes
     reward = moments.get("reward")
     varies = reward is not None and reward.std[0] >= CONSTANT_STD
     return Spec(
-        cameras={
-            name: CameraSpec(
-                height=sizes[name][0], width=sizes[name][1], delta_std=image_delta(dataset, name)
-            )
-            for name in dataset.cameras
-        },
+        cameras={name: dataset.camera_spec(name) for name in dataset.cameras},
         vectors={name: moments[name].vector_spec() for name in dataset.vectors},
         action=moments["action"].vector_spec(),
         outcomes=dataset.outcomes,

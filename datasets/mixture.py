@@ -4,9 +4,10 @@ A mixture is a JSON file, which opens as any data set does:
 
     {"format": "scd_wm mixture",
      "parts": [{"path": "sim.hdf5", "weight": 1},
-               {"path": "real", "weight": 3, "rename": {"observation.state": "state"}}]}
+               {"path": "real/*.hdf5", "weight": 3, "rename": {"observation.state": "state"}}]}
 
-Paths are relative to the file. In training a clip comes from a part with a probability in
+Paths are relative to the file; a pattern stands for all that it matches, which share the weight. In
+training a clip comes from a part with a probability in
 proportion to the part's weight; without weights, in proportion to its clips. `rename` makes keys
 agree; keys that only some of the parts have are not used.
 """
@@ -62,15 +63,22 @@ def open_mixture(path: Path, open_part: Opener) -> MixedReader:
         KeyError: If a key to rename is not there.
         ValueError: If the file is not as described above, a part is damaged, or parts do not agree.
     """
-    entries = _entries(path)
-    readers = [
-        rename_keys(
-            open_part(path.parent / Path(entry["path"]).expanduser()), entry.get("rename", {})
-        )
-        for entry in entries
-    ]
+    entries = [part for entry in _entries(path) for part in _expand(path, entry)]
+    readers = [rename_keys(open_part(entry["path"]), entry.get("rename", {})) for entry in entries]
     weights = [float(entry["weight"]) for entry in entries if "weight" in entry]
     return MixedReader(path, readers, weights or None)
+
+
+def _expand(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a part for each data set that an entry's path, which may be a pattern, stands for."""
+    place = path.parent / Path(entry["path"]).expanduser()
+    if place.exists() or not any(mark in place.name for mark in "*?["):
+        return [entry | {"path": place}]
+    found = sorted(place.parent.glob(place.name))
+    if not found:
+        raise FileNotFoundError(f"{path}: nothing matches {place}")
+    share = {"weight": entry["weight"] / len(found)} if "weight" in entry else {}
+    return [entry | {"path": match} | share for match in found]
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

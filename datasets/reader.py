@@ -55,8 +55,8 @@ class SourceInfo:
     outcomes: tuple[str, ...]  # a subset of scd_wm.spec.OUTCOMES: those that `read` gives
     fps: float | None  # steps a second; None where the data does not say
     episodes: tuple[EpisodeInfo, ...]
-    skipped: tuple[str, ...]  # one line for each thing that is there and not used, with the reason
-    metadata: Mapping[str, Any]  # the format's own description, in JSON types
+    skipped: tuple[str, ...] = ()  # a line for each thing that is not used, with the reason
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # the format's own, in JSON types
     masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # subset: names of episodes
 
 

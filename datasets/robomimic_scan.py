@@ -227,18 +227,18 @@ def _fit(table: FieldTable, demo: Demo, key: str, dataset: h5py.Dataset, skipped
     found = table.fit(key, dataset, demo.num_steps, demo.name, skipped)
     if found is not None:
         demo.fits[key] = found.shape
-        if found.num_rows > demo.num_steps or _has_next(demo, key, dataset):
+        if found.num_rows > demo.num_steps or _has_next(demo, key, found.stored):
             demo.with_last.add(key)
 
 
-def _has_next(demo: Demo, key: str, dataset: h5py.Dataset) -> bool:
+def _has_next(demo: Demo, key: str, stored: Array) -> bool:
     """Return whether `next_obs` holds the frame after the last action, not a copy of another."""
     following = demo.rest.get("next_obs")
     if not isinstance(following, h5py.Group) or attribute(following, REPEATED) is not None:
         return False
     try:
         found = open_member(following, key)
-        return isinstance(found, h5py.Dataset) and describe(found) == describe(dataset)
+        return isinstance(found, h5py.Dataset) and describe(found) == stored
     except HDF5_ERRORS:
         return False
 

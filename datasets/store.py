@@ -3,15 +3,15 @@
     STORE/
       zarr.json                      what the data set is; a zarr v3 group
       index.json                     all episodes, written last
-      episodes/000000.zarr.zip       one episode: a zip file, not compressed, of a zarr group
+      episodes/000000.zarr.zip       one episode: a zarr v3 group in a zip file, stored as is
         zarr.json                    its name, length, checksums, and the state of its source
         action/                      zarr arrays (T, A), (T,), (K, D) and (K, H, W, 3), one for each
         top_image/                   key, in the dtype of the source: K = T or T + 1 frames
 
-All is zarr v3. An array is one shard (zarr's codec `sharding_indexed`) of chunks of `CHUNK_FRAMES`
-images, because what a clip needs is read and unpacked together, or of about `CHUNK_BYTES` of
-numbers. Each chunk is compressed by zstd and followed by its CRC-32C, so damage is found when it is
-read. `zarr.open_group` with a `zarr.storage.ZipStore` reads an episode.
+An array is one shard (zarr's codec `sharding_indexed`) of chunks of `CHUNK_FRAMES` images, because
+what a clip needs is read and unpacked together, or of about `CHUNK_BYTES` of numbers. Each chunk
+is compressed by zstd and followed by its CRC-32C, so damage is found when it is read.
+`zarr.open_group` with a `zarr.storage.ZipStore` reads an episode.
 
 Why so: a file is written aside, forced to disk and renamed, so an episode is whole or not there
 whenever the process dies, and processes write episodes at the same time without talking to each

@@ -1,6 +1,6 @@
-"""Write a store (layout in `scd_wm.datasets.store`).
+"""Write a store: one process begins and ends it, any number of processes write its episodes.
 
-One process begins and ends it, any number of processes write its episodes.
+The layout is in `scd_wm.datasets.store`.
 
 Axes: T steps of an episode, K stored frames, H height, W width.
 """

@@ -3,54 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scd_wm.datasets.dataset import RobotDataset, open_dataset
-from scd_wm.datasets.measure import Moments, measure
+from scd_wm.datasets.doctor_numbers import NumberSurvey
+from scd_wm.datasets.measure import Moments
 
 MAX_VALUES = 4  # values of a vector that the text table shows
 
 
-def summarise(dataset: RobotDataset | str | Path) -> dict[str, Any]:
-    """Describe a data set in JSON types, reading its numbers but not its images.
-
-    Args:
-        dataset: A data set, or the path of one, which is opened with all its cameras and vectors.
-
-    Raises:
-        ValueError: If a vector, action or reward is NaN or infinite; or see `open_dataset`.
-    """
-    if not isinstance(dataset, RobotDataset):
-        dataset = open_for_numbers(dataset)
-    info, moments = dataset.info, measure(dataset)
-    lengths = [episode.num_actions for episode in dataset.episodes]
-    num_steps = dataset.num_steps
+def summarise(survey: NumberSurvey) -> dict[str, Any]:
+    """Describe a data set in JSON types by the doctor's pass over its numbers."""
+    info, moments, lengths = survey.info, survey.moments, survey.lengths.tolist()
+    num_steps = sum(lengths)
     return {
         "path": str(info.path),
         "format": info.format,
         "num_episodes": len(lengths),
         "num_steps": num_steps,
         "episode_steps": {
-            "min": min(lengths),
-            "median": float(np.median(lengths)),
-            "max": max(lengths),
+            "min": min(lengths, default=0),
+            "median": float(np.median(lengths)) if lengths else 0.0,
+            "max": max(lengths, default=0),
         },
-        "fps": dataset.fps,
-        "duration_s": num_steps / dataset.fps if dataset.fps else None,
-        "last_observation_stored": all(e.has_last_observation for e in dataset.episodes),
+        "fps": info.fps,
+        "duration_s": num_steps / info.fps if info.fps else None,
+        "last_observation_stored": all(e.info.has_last_observation for e in survey.episodes),
         "cameras": {
             name: {"shape": list(info.fields[name].shape), "dtype": info.fields[name].dtype}
-            for name in dataset.cameras
+            for name in survey.cameras
         },
         "vectors": {
             name: {"dtype": info.fields[name].dtype} | _ranges(moments[name])
-            for name in dataset.vectors
+            for name in survey.vectors
+            if name in moments
         },
-        "action": _ranges(moments["action"]),
-        "outcomes": {name: _outcome(dataset, name) for name in dataset.outcomes},
+        "action": _ranges(moments.get("action", Moments(0))),
+        "outcomes": _outcomes(survey),
         "skipped": list(info.skipped),
     }
 
@@ -82,11 +72,6 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return [f"{name:<{width}}  {text}" for name, text in rows]
 
 
-def open_for_numbers(path: str | Path) -> RobotDataset:
-    """Open a data set for looking at its numbers: images of several sizes are no obstacle."""
-    return open_dataset(path, image_size=1)
-
-
 def _ranges(moments: Moments) -> dict[str, Any]:
     return {
         "dim": len(moments.mean),
@@ -97,16 +82,17 @@ def _ranges(moments: Moments) -> dict[str, Any]:
     }
 
 
-def _outcome(dataset: RobotDataset, name: str) -> dict[str, float]:
-    """Return the range of rewards, or the share of episodes in which a flag is ever set."""
-    values = [dataset.arrays(i).outcome[name] for i in range(len(dataset.episodes))]
-    if name == "reward":
-        return {
-            "min": float(min(v.min() for v in values)),
-            "max": float(max(v.max() for v in values)),
-            "mean_return": float(np.mean([v.sum() for v in values])),
+def _outcomes(survey: NumberSurvey) -> dict[str, dict[str, float]]:
+    """Return the range of rewards, and the share of episodes in which a flag is ever set."""
+    outcomes: dict[str, dict[str, float]] = {}
+    if survey.returns:
+        moments = survey.moments["reward"]
+        outcomes["reward"] = {
+            "min": float(moments.low[0]),
+            "max": float(moments.high[0]),
+            "mean_return": float(np.mean(survey.returns)),
         }
-    return {"episodes": float(np.mean([v.any() for v in values]))}
+    return outcomes | {n: {"episodes": float(np.mean(flags))} for n, flags in survey.flags.items()}
 
 
 def _outcome_text(name: str, value: Mapping[str, float]) -> str:

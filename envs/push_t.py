@@ -19,6 +19,7 @@ from gymnasium.spaces import Box, Dict
 
 from scd_wm.envs.headless import choose_renderer
 from scd_wm.envs.planar_shapes import Shape, overlap_area
+from scd_wm.envs.rendering import Cameras, check_picture_arguments
 
 choose_renderer()
 import mujoco  # noqa: E402  (decides how to render when it is imported)
@@ -81,10 +82,7 @@ class PushT(gym.Env[Any, np.ndarray]):
     ) -> None:
         if observation not in ("image", "state"):
             raise ValueError(f"observation must be 'image' or 'state', got {observation!r}")
-        if not 16 <= image_size <= 1024:
-            raise ValueError(f"image_size must be from 16 to 1024 pixels, got {image_size}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        check_picture_arguments(image_size, render_mode)
         self.observation_type = observation
         self.image_size = image_size
         self.render_mode = render_mode
@@ -92,7 +90,7 @@ class PushT(gym.Env[Any, np.ndarray]):
         self.observation_space = _observation_space(observation, image_size)
         self._model = mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "assets/push_t.xml"))
         self._data = mujoco.MjData(self._model)
-        self._renderer: mujoco.Renderer | None = None
+        self._cameras = Cameras(self._model, image_size)
         self._pusher_geom = self._model.geom("pusher").id
         self.pusher_radius = float(self._model.geom("pusher").size[0])
         self.shape = Shape(*(_geoms(self._model, field)[:, :2] for field in ("pos", "size")))
@@ -152,9 +150,7 @@ class PushT(gym.Env[Any, np.ndarray]):
 
     def close(self) -> None:
         """Free the renderer; the next image makes a new one."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._cameras.close()
 
     def overlap(self) -> float:
         """Return the share of the T's area that lies on the goal, 0 to 1."""
@@ -192,11 +188,7 @@ class PushT(gym.Env[Any, np.ndarray]):
         return {"pusher_pos": pusher_pos, "block_pose": pose}
 
     def _image(self) -> np.ndarray:
-        """Draw at twice the size and average, which costs less than MuJoCo's multisampling."""
-        if self._renderer is None:
-            self._renderer = _make_renderer(self._model, 2 * self.image_size)
-        self._renderer.update_scene(self._data, "top")
-        return _halve(self._renderer.render())
+        return self._cameras.draw(self._data, "top")
 
     def _random_state(self) -> np.ndarray:
         """Draw pusher and T until the T is inside the walls, no success, and not touched."""
@@ -241,12 +233,6 @@ def pixel_of(points: np.ndarray, image_size: int) -> np.ndarray:
     return share * image_size - 0.5
 
 
-def _halve(image: np.ndarray) -> np.ndarray:
-    """Return means of 2 x 2 pixels, (S, S, 3) uint8, of an image (2S, 2S, 3) uint8."""
-    rows = np.add(image[::2], image[1::2], dtype=np.uint16)
-    return ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
-
-
 def _observation_space(observation: str, image_size: int) -> Dict:
     pusher_pos = Box(-WORKSPACE, WORKSPACE, (2,), np.float32)
     if observation == "image":
@@ -265,22 +251,3 @@ def _pose_of(body: Any) -> np.ndarray:
     """Return x, y and angle about z of a body of the model, (3,)."""
     w, _, _, z = body.quat
     return np.array([body.pos[0], body.pos[1], 2 * np.arctan2(z, w)])
-
-
-def _make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
-    """Return a renderer of size x size pixels without shadows and reflections.
-
-    Raises:
-        OSError: If OpenGL cannot be used.
-    """
-    model.vis.global_.offwidth = model.vis.global_.offheight = size
-    try:
-        renderer = mujoco.Renderer(model, size, size)
-    except Exception as error:
-        raise OSError(
-            f"MuJoCo cannot render ({error}); install EGL and Mesa (Debian: apt-get install "
-            "libegl1 libgl1-mesa-dri libgles2 libopengl0), or set MUJOCO_GL before Python starts"
-        ) from error
-    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-        renderer.scene.flags[flag] = 0
-    return renderer

@@ -1,7 +1,8 @@
 """Names of the environments: `gym.make("scd_wm/PushT-v0")` after `import scd_wm`.
 
 Entry points are strings, so that MuJoCo is imported when an environment is made and not before.
-To add an environment: one file in `envs/`, one `register` below, and the contract tests find it.
+To add an environment: one file in `envs/`, a line in both tables
+below, and the contract tests find it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import gymnasium as gym
 
 NAMESPACE = "scd_wm"
+ENTRY_POINTS = {"PushT": "scd_wm.envs.push_t:PushT", "Lift": "scd_wm.envs.lift:Lift"}
+MAX_STEPS = {"PushT": 200, "Lift": 100}  # of an episode
+OBSERVATIONS = {"": "image", "State": "state"}  # what is added to the name: what is observed
 
 
 def register() -> None:
     """Register every environment of this package; a second call changes nothing."""
-    for name, observation in (("PushT-v0", "image"), ("PushTState-v0", "state")):
-        if f"{NAMESPACE}/{name}" not in gym.registry:
-            gym.register(
-                id=f"{NAMESPACE}/{name}",
-                entry_point="scd_wm.envs.push_t:PushT",
-                kwargs={"observation": observation},
-                max_episode_steps=200,
-            )
+    for name, entry_point in ENTRY_POINTS.items():
+        for suffix, observation in OBSERVATIONS.items():
+            env_id = f"{NAMESPACE}/{name}{suffix}-v0"
+            if env_id not in gym.registry:
+                gym.register(
+                    id=env_id,
+                    entry_point=entry_point,
+                    kwargs={"observation": observation},
+                    max_episode_steps=MAX_STEPS[name],
+                )

@@ -1,6 +1,6 @@
-"""Shortest ways for a disc around a shape in the plane.
+"""Where a disc can push a shape in the plane, and its shortest ways around it.
 
-Axes: N points of the graph, C samples on the way between two of them.
+Axes: N points of the graph, C samples on the way between two of them, K pushes.
 """
 
 from __future__ import annotations
@@ -77,6 +77,31 @@ def moved_pose(
         poses[:, :2] += moved[:, None] * force
         poses[:, 2] += moved * lever / radius**2
     return poses
+
+
+def draw_contacts(
+    shape: Shape, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw points on the sides of the shape's rectangles.
+
+    Returns:
+        Points, (K, 2), and the directions into the rectangle, (K, 2), both in the body's frame.
+    """
+    rectangle = rng.integers(0, len(shape.centers), count)
+    axis = rng.integers(0, 2, count)
+    sign = rng.choice([-1.0, 1.0], count)
+    share = rng.uniform(-0.95, 0.95, (count, 2))
+    share[np.arange(count), axis] = sign
+    normals = np.zeros((count, 2))
+    normals[np.arange(count), axis] = -sign
+    return shape.centers[rectangle] + share * shape.half_sizes[rectangle], normals
+
+
+def turned(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return vectors, (K, 2), turned counter-clockwise by angles, (K,)."""
+    cos, sin = np.cos(angles), np.sin(angles)
+    x, y = vectors[:, 0], vectors[:, 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
 
 
 def body_to_plane(vectors: np.ndarray, pose: np.ndarray) -> np.ndarray:

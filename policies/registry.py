@@ -1,7 +1,7 @@
 """Policies by name, for the command line.
 
 To add one: a file in `policies/` and a line in `POLICIES`.
-To add a scripted one for an environment: a line in `SCRIPTED` instead.
+To add a scripted one or an expert for an environment: a line in `SCRIPTED` or `EXPERTS` instead.
 """
 
 from __future__ import annotations
@@ -12,29 +12,46 @@ from typing import Any
 
 import gymnasium as gym
 
+from scd_wm.policies.planning_push_t import PlanningPushT
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.random_policy import RandomPolicy, ZeroPolicy
+from scd_wm.policies.scripted_lift import ScriptedLift
 from scd_wm.policies.scripted_push_t import ScriptedPushT
 
 SCRIPTED: dict[str, Callable[..., Policy]] = {
     "scd_wm/PushT-v0": ScriptedPushT,
     "scd_wm/PushTState-v0": ScriptedPushT,
+    "scd_wm/Lift-v0": ScriptedLift,
+    "scd_wm/LiftState-v0": ScriptedLift,
 }  # environment id: its scripted policy
+EXPERTS: dict[str, Callable[..., Policy]] = {
+    "scd_wm/PushT-v0": PlanningPushT,
+    "scd_wm/PushTState-v0": PlanningPushT,
+    "scd_wm/Lift-v0": ScriptedLift,
+    "scd_wm/LiftState-v0": ScriptedLift,
+}  # environment id: a policy that nearly always succeeds
 
 
 def make_scripted(env: gym.Env, **kwargs: Any) -> Policy:
-    """Return the scripted policy of `env`.
+    """Return the scripted policy of `env`: of PushT it explores, of Lift it is the expert.
 
     Raises:
         ValueError: If it has none, or an option is unknown.
     """
-    env_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-    if env_id not in SCRIPTED:
-        raise ValueError(f"no scripted policy for {env_id!r}; there is one for {sorted(SCRIPTED)}")
-    return _build("scripted", SCRIPTED[env_id], env, kwargs)
+    return _build_for(env, "scripted", SCRIPTED, kwargs)
+
+
+def make_expert(env: gym.Env, **kwargs: Any) -> Policy:
+    """Return the policy of `env` that nearly always succeeds.
+
+    Raises:
+        ValueError: If it has none, or an option is unknown.
+    """
+    return _build_for(env, "expert", EXPERTS, kwargs)
 
 
 POLICIES: dict[str, Callable[..., Policy]] = {
+    "expert": make_expert,
     "random": RandomPolicy,
     "scripted": make_scripted,
     "zero": ZeroPolicy,
@@ -47,7 +64,7 @@ def make_policy(name: str, env: gym.Env, **kwargs: Any) -> Policy:
     Args:
         name: A key of `POLICIES`.
         env: The environment that it will act in.
-        **kwargs: Options of the policy, such as `noise` of the scripted ones.
+        **kwargs: Options of the policy, such as `noise` of scripted ones and experts.
 
     Raises:
         ValueError: If the name or an option is unknown, or the policy cannot act in `env`.
@@ -55,6 +72,16 @@ def make_policy(name: str, env: gym.Env, **kwargs: Any) -> Policy:
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; there are {sorted(POLICIES)}")
     return _build(name, POLICIES[name], env, kwargs)
+
+
+def _build_for(
+    env: gym.Env, name: str, makers: dict[str, Callable[..., Policy]], kwargs: dict[str, Any]
+) -> Policy:
+    """Build the policy that `makers` has for `env`."""
+    env_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    if env_id not in makers:
+        raise ValueError(f"no {name} policy for {env_id!r}; there is one for {sorted(makers)}")
+    return _build(name, makers[env_id], env, kwargs)
 
 
 def _build(name: str, maker: Callable[..., Policy], env: gym.Env, kwargs: dict[str, Any]) -> Policy:

@@ -17,9 +17,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from scd_wm.envs.planar_shapes import Shape, rotation, to_plane
+from scd_wm.envs.planar_shapes import rotation, to_plane
 from scd_wm.envs.push_t import MAX_STEP, REACH, WORKSPACE, PushT
-from scd_wm.policies.planar_path import body_to_plane, free_point, moved_pose, path_around
+from scd_wm.policies.planar_path import (
+    body_to_plane,
+    draw_contacts,
+    free_point,
+    moved_pose,
+    path_around,
+    turned,
+)
 
 NUM_CANDIDATES = 128
 TRAVEL_COST = 0.8  # metres of distance to the target that a metre of way is worth
@@ -148,10 +155,10 @@ class ScriptedPushT:
     def _candidates(self) -> list[Push]:
         """Return pushes that the pusher could do, the most useful first."""
         env, rng = self._env, self._rng
-        contacts, normals = _draw_contacts(env.shape, rng)
+        contacts, normals = draw_contacts(env.shape, NUM_CANDIDATES, rng)
         starts = to_plane(contacts - normals * self._gap, env.block_pose)
         angles = rng.normal(0, 0.25, NUM_CANDIDATES)
-        directions = _turned(body_to_plane(normals, env.block_pose), angles)
+        directions = turned(body_to_plane(normals, env.block_pose), angles)
         away = float(self._away(env.block_pose[None])[0])
         near = float(np.clip(away / NEAR, 0.1, 1))  # low: pushes are short, and worth a way
         lengths = rng.uniform(0.05, 0.3, NUM_CANDIDATES) * near + 0.005
@@ -206,26 +213,3 @@ class ScriptedPushT:
     def _path_to(self, end: np.ndarray) -> list[np.ndarray]:
         """Return the way from the pusher to `end`; straight, into the T, if there is no other."""
         return self._path(end) or [end]
-
-
-def _draw_contacts(shape: Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points on the sides of the shape's rectangles.
-
-    Returns:
-        Points, (K, 2), and the directions into the rectangle, (K, 2), both in the body's frame.
-    """
-    rectangle = rng.integers(0, len(shape.centers), NUM_CANDIDATES)
-    axis = rng.integers(0, 2, NUM_CANDIDATES)
-    sign = rng.choice([-1.0, 1.0], NUM_CANDIDATES)
-    share = rng.uniform(-0.95, 0.95, (NUM_CANDIDATES, 2))
-    share[np.arange(NUM_CANDIDATES), axis] = sign
-    normals = np.zeros((NUM_CANDIDATES, 2))
-    normals[np.arange(NUM_CANDIDATES), axis] = -sign
-    return shape.centers[rectangle] + share * shape.half_sizes[rectangle], normals
-
-
-def _turned(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Return vectors, (K, 2), turned counter-clockwise by angles, (K,)."""
-    cos, sin = np.cos(angles), np.sin(angles)
-    x, y = vectors[:, 0], vectors[:, 1]
-    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)

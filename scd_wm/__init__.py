@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scd_wm.envs import registration
 
 if TYPE_CHECKING:
+    from scd_wm.autoencoder.load import load_autoencoder
     from scd_wm.clip import Clip
     from scd_wm.datasets.dataset import open_dataset
     from scd_wm.imagination import rollout, start_frame
@@ -22,6 +23,7 @@ __all__ = [
     "Clip",
     "Spec",
     "from_pretrained",
+    "load_autoencoder",
     "load_world_model",
     "open_dataset",
     "rollout",
@@ -33,6 +35,7 @@ _HOMES = {
     "Clip": "scd_wm.clip",
     "Spec": "scd_wm.spec",
     "from_pretrained": "scd_wm.training.checkpoint",
+    "load_autoencoder": "scd_wm.autoencoder.load",
     "load_world_model": "scd_wm.training.checkpoint",
     "open_dataset": "scd_wm.datasets.dataset",
     "rollout": "scd_wm.imagination",

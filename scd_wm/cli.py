@@ -24,6 +24,8 @@ from scd_wm.memory_setup import keep_freed_memory
 USER_ERRORS = (OSError, ValueError, KeyError, TypeError, FloatingPointError)
 
 EXTRAS = {
+    "diffusers": "latent",
+    "huggingface_hub": "latent",
     "pyarrow": "lerobot",
     "robomimic": "robomimic",
     "six": "robomimic",

@@ -131,10 +131,7 @@ class StoreJob:
 
 
 def _check_room(job: StoreJob) -> None:
-    """Raise ValueError if a store would not fit on its disk.
-
-    The first images of a few episodes say how well all can be compressed.
-    """
+    """Raise ValueError if a store would not fit on its disk, by a sample of its images."""
     info, choice = job.reader.info, job.choice
     raw = packed = 0
     for number in {0, len(info.episodes) // 2, len(info.episodes) - 1}:

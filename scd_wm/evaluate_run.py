@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scd_wm.autoencoder.base import FrameAutoencoder
+from scd_wm.autoencoder.frames import round_trip
 from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.datasets.doctor import diagnose
+from scd_wm.datasets.doctor_exam import ExamConfig
 from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
@@ -24,13 +29,20 @@ from scd_wm.report.build import write_media, write_report
 from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
 from scd_wm.report.media import MediaConfig, make_media
+from scd_wm.spec import Spec
 from scd_wm.training import files
-from scd_wm.training.checkpoint import CONFIG, check_folder, load_world_model
+from scd_wm.training.checkpoint import (
+    CONFIG,
+    check_folder,
+    load_world_autoencoder,
+    load_world_model,
+)
 from scd_wm.training.run_data import open_run_data
 from scd_wm.training.run_log import LOG, read_log
 
 FORMAT = "scd_wm evaluation"
 SUMMARY = "summary.json"
+EXAMINED = 200  # episodes of the data, at most, whose numbers are looked at for its section
 STEPS_TO_DRAW = 4  # sampler steps for several futures from one start: in one step all are the mean
 
 
@@ -91,10 +103,10 @@ def evaluate_run(
         "duration_s": time.perf_counter() - started,
         "evaluation": report.evaluation.to_json(),
     }
-    with files.new_folder(out) as partial:
-        write_report(partial / "report.html", [report])
-        write_media(partial / "media", report.media)
-        files.write_json(partial / SUMMARY, summary)
+    with files.new_folder(out) as folder:
+        write_report(folder / "report.html", [report])
+        write_media(folder / "media", report.media)
+        files.write_json(folder / SUMMARY, summary)
     return summary
 
 
@@ -129,15 +141,22 @@ def report_on(
     colours = parse_colours(tracked_colours)
     config = EvaluationConfig() if config is None else config
     model = load_world_model(run, device or default_device())
-    held_out = open_run_data(run, data)
+    autoencoder = load_world_autoencoder(run, device or default_device())
+    held_out, spec = open_run_data(run, data), model.spec.pixels
     held_out.prepare()
     colours = colours or colours_from_metadata(held_out.info.metadata)
-    imagine = as_imagine(model, num_steps)
+    imagine = as_imagine(model, num_steps, autoencoder)
     result = evaluate(
-        imagine, held_out, model.spec, config, tracked_colours=colours, progress=progress
+        imagine,
+        held_out,
+        spec,
+        config,
+        tracked_colours=colours,
+        ceiling=autoencoder and partial(round_trip, autoencoder=autoencoder, spec=model.spec),
+        progress=progress,
     )
     steps = model.config.num_steps if num_steps is None else num_steps
-    draw = as_imagine(model, max(steps, STEPS_TO_DRAW))
+    draw = as_imagine(model, max(steps, STEPS_TO_DRAW), autoencoder)
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
     run = check_folder(run)
     stored = files.read_json(run / CONFIG)
@@ -146,11 +165,12 @@ def report_on(
         name=name or run.resolve().name,
         description=description or _describe(stored, held_out),
         evaluation=result,
-        media=make_media(imagine, held_out, model.spec, shown, colours, draw),
+        media=make_media(imagine, held_out, spec, shown, colours, draw),
         log=log,
         config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
         data=describe_data(held_out, stored),
-        facts=_facts(model, stored, log, num_steps),
+        facts=_facts(model, stored, log, num_steps) | _latent_facts(model.spec, autoencoder),
+        diagnosis=diagnose(held_out.info.path, ExamConfig(images=0, episodes=EXAMINED)).to_json(),
     )
 
 
@@ -225,3 +245,11 @@ def _facts(
         facts["training time"] = f"{seconds / 60:.1f} min"
     facts["sampler steps"] = str(model.config.num_steps if num_steps is None else num_steps)
     return facts
+
+
+def _latent_facts(spec: Spec, autoencoder: FrameAutoencoder | None) -> dict[str, str]:
+    """Return a short fact on the latents, if the world is one of latents."""
+    if autoencoder is None:
+        return {}
+    sizes = {f"{c.height}x{c.width}x{c.channels}" for c in spec.cameras.values()}
+    return {"latents": f"{', '.join(sorted(sizes))} of {autoencoder.name}"}

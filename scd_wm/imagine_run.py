@@ -23,6 +23,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import STEPS_TO_DRAW, SUMMARY, check_out, default_device
 from scd_wm.evaluation.clips import ClipPlace, choose_clips, fitting_horizons
 from scd_wm.evaluation.evaluate import clip_seeds, read_clips
+from scd_wm.evaluation.scores import view_label
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
 from scd_wm.report.build import write_bytes
@@ -31,7 +32,7 @@ from scd_wm.report.media import DEFAULT_FPS, MAX_FPS
 from scd_wm.report.video import encode_mp4
 from scd_wm.spec import Spec
 from scd_wm.training import files
-from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
 
 FORMAT = "scd_wm imagination"
@@ -87,6 +88,7 @@ def imagine_run(
     out, config = Path(out), ImagineConfig() if config is None else config
     check_out(out, FORMAT)
     model = load_world_model(run, device or default_device())
+    autoencoder = load_world_autoencoder(run, device or default_device())
     source = open_run_data(run, data)
     fitting_horizons(source, config.history, (config.horizon,))
     length = config.history + config.horizon
@@ -94,7 +96,7 @@ def imagine_run(
     clip = read_clips(source, places, length)
     if num_steps is None:  # in one step all futures would be their mean
         num_steps = max(model.config.num_steps, STEPS_TO_DRAW if config.num_futures > 1 else 1)
-    imagine = as_imagine(model, num_steps)
+    imagine = as_imagine(model, num_steps, autoencoder)
     seeds = clip_seeds(config.num_futures * len(places), config.seed).reshape(-1, len(places))
     history, actions = clip.frames(0, config.history), clip.actions[:, config.history - 1 :]
     started = time.perf_counter()
@@ -113,7 +115,7 @@ def imagine_run(
         "clips": _names(source, places),
     }
     with files.new_folder(out) as partial:
-        _write_videos(partial, model.spec, clip, futures, config.history, source.fps)
+        _write_videos(partial, model.spec.pixels, clip, futures, config.history, source.fps)
         write_arrays(partial / "imagined.npz", arrays(clip, futures))
         files.write_json(partial / SUMMARY, summary)
     return summary
@@ -162,7 +164,7 @@ def _write_videos(
         panels = []
         for camera in cameras:
             real = clip.images[camera][row]
-            panels.append(Panel("real", real.numpy()))
+            panels.append(Panel("real" + view_label(camera, cameras), real.numpy()))
             for i, future in enumerate(futures):
                 frames = torch.cat([real[:history], future.images[camera][row]])
                 panels.append(Panel(f"imagined {i + 1}", frames.numpy(), history))

@@ -7,7 +7,7 @@ checkpoint as JSON, and is all that the model knows about the robot.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 OUTCOMES = ("reward", "terminated", "success")  # the only names an outcome may have, in this order
@@ -15,15 +15,36 @@ OUTCOMES = ("reward", "terminated", "success")  # the only names an outcome may 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSpec:
-    """One camera. Pixels are uint8 and become [-1, 1]; latents are float and taken as they are."""
+    """One camera. Pixels are uint8 and become [-1, 1].
+
+    Latents are float, in the units of their autoencoder; each channel becomes mean 0 and deviation
+    1. Without `mean` and `std` they are taken as they are.
+    """
 
     height: int  # pixels, or latent cells
     width: int  # pixels, or latent cells
     channels: int = 3
     kind: Literal["pixels", "latent"] = "pixels"
     delta_std: float = 1.0  # RMS change between consecutive frames, in the model's range
+    mean: tuple[float, ...] = ()  # (channels,) of latents
+    std: tuple[float, ...] = ()  # (channels,) of latents, above 0
+    downscale: int = 1  # pixels along a side of a latent cell
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = tuple(float(x) for x in getattr(self, name))
+            object.__setattr__(self, name, values)
+            if values and (self.kind != "latent" or len(values) != self.channels):
+                raise ValueError(
+                    f"{name} is for latents, a value a channel: got {len(values)} values for "
+                    f"{self.channels} channels of kind {self.kind!r}"
+                )
+        if not all(x > 0 for x in self.std):
+            raise ValueError(f"camera std must be above 0 everywhere, got {self.std}")
+        if self.downscale < 1 or (self.kind == "pixels" and self.downscale > 1):
+            raise ValueError(
+                f"downscale must be 1 for pixels and at least 1 for latents, got {self.downscale}"
+            )
         if min(self.height, self.width, self.channels) < 1:
             raise ValueError(
                 f"a camera needs positive sizes, got {self.height}x{self.width}x{self.channels}"
@@ -32,6 +53,22 @@ class CameraSpec:
             raise ValueError(f"camera kind must be 'pixels' or 'latent', got {self.kind!r}")
         if not self.delta_std > 0:
             raise ValueError(f"camera delta_std must be above 0, got {self.delta_std}")
+
+    @property
+    def pixels(self) -> CameraSpec:
+        """The camera as it is before encoding and after decoding."""
+        if self.kind == "pixels":
+            return self
+        return CameraSpec(height=self.height * self.downscale, width=self.width * self.downscale)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the camera as plain JSON types; what is said of latents only where it is one."""
+        of_latents = ("mean", "std", "downscale")
+        return {
+            k: v
+            for k, v in asdict(self).items()
+            if v != () and (self.kind == "latent" or k not in of_latents)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +135,17 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON types; `from_json` is its inverse."""
-        return asdict(self)
+        return asdict(self) | {"cameras": {k: c.to_json() for k, c in self.cameras.items()}}
+
+    @property
+    def pixels(self) -> Spec:
+        """The same world with every camera's images as pixels."""
+        return replace(self, cameras={k: c.pixels for k, c in self.cameras.items()})
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether a camera's images are latents, so that seeing them takes an autoencoder."""
+        return any(camera.kind == "latent" for camera in self.cameras.values())
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Spec:

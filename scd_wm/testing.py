@@ -1,4 +1,4 @@
-"""Small specs, clips and models to test with: ours, and those of anyone who extends the package."""
+"""What to test extensions of the package with: small specs, clips and models, `check_reader`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
+from scd_wm.datasets.check_reader import check_reader as check_reader  # public here
 from scd_wm.model.config import SCDConfig
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec

@@ -130,6 +130,9 @@ def test_nan_in_actions(
             demo["actions"][5, 1] = np.nan
 
     path = damaged(robot_file, tmp_path, spoil)
+    if reading(path)[0] == "inspect":  # which is there to find such things, and goes on
+        assert main(reading(path)) == 0
+        return
     refused(*reading(path), match=r"action.*demo_\d.*(row|step) 5.*nan|demo_\d.*action.*5.*nan")
 
 

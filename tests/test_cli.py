@@ -119,7 +119,28 @@ def test_inspect_shows_what_is_there(
     out = capsys.readouterr().out
     assert re.search(r"episodes +4\n", out)
     assert re.search(r"camera top +16x16x3 uint8\n", out)
-    assert json.loads((tmp_path / "look" / "summary.json").read_text())["num_steps"] == 48
+    summary = json.loads((tmp_path / "look" / "summary.json").read_text())
+    assert summary["num_steps"] == 48
+    assert {f["code"] for f in summary["findings"]} >= {"lag_unknown", "coverage"}
+    page = (tmp_path / "look" / "report.html").read_text()
+    assert all(finding["what"] in page for finding in summary["findings"])
+    assert re.search(r"\n  scd-wm train \S+robot.hdf5 --out ", out)
+
+
+def test_inspect_fails_on_warnings_only_if_told_to(
+    tmp_path: Path, robot_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(robot_file), "--strict"]) == 0
+    spoilt = tmp_path / "spoilt.hdf5"
+    spoilt.write_bytes(robot_file.read_bytes())
+    with h5py.File(spoilt, "r+") as file:
+        file["data/demo_2/obs/pos"][3, 0] = np.nan
+    assert main(["inspect", str(spoilt)]) == 0
+    assert re.search(
+        r"\n  error +pos is NaN .* in 1 row of 1 episode \(demo_2\)\n", capsys.readouterr().out
+    )
+    with pytest.raises(SystemExit, match="1"):
+        main(["inspect", str(spoilt), "--strict", "--images", "0", "--seconds", "1"])
 
 
 def test_train_leaves_a_run_that_can_be_loaded(small_run: Path) -> None:
@@ -152,7 +173,9 @@ def test_evaluate_writes_a_report_and_a_summary(
     assert main(["evaluate", str(small_run), "--out", str(out), *options]) == 0
     evaluation = json.loads((out / "summary.json").read_text())["evaluation"]
     assert (evaluation["horizons"], evaluation["seed"]) == ([1, 4], 3)
-    assert "<html" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "<html" in page
+    assert "The doctor found nothing to warn of" in page
     shown = capsys.readouterr().out
     assert "ball: share of frames found" in shown
     assert re.search(r"\n  report +\S+report.html\n", shown)

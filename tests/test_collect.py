@@ -15,6 +15,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from scd_wm.collect import collect, wilson_interval
+from scd_wm.envs.lift import Lift
 from scd_wm.envs.push_t import PushT
 
 STATE_ID = "scd_wm/PushTState-v0"
@@ -154,6 +155,20 @@ def test_recorded_states_restore_the_episode(tmp_path: Path) -> None:
         np.testing.assert_array_equal(observation["block_pose"], demo["next_obs/block_pose"][t])
 
 
+def test_two_cameras_and_what_is_tracked_in_them_are_recorded(tmp_path: Path) -> None:
+    summary, demo = record(tmp_path, "scd_wm/Lift-v0", "expert", episodes=1, max_steps=6)
+    for key in ("front_image", "wrist_image"):
+        assert demo[f"obs/{key}"].shape == (6, 64, 64, 3)
+        np.testing.assert_array_equal(demo[f"obs/{key}"][1:], demo[f"next_obs/{key}"][:-1])
+    assert not any("cube" in key for key in demo)
+    assert set(demo["env_args"]["scd_wm"]["tracked_colours"]) == {"cube", "gripper"}
+    assert summary["contact_share"] == 0
+    env = Lift("state")
+    env.reset(options={"state": demo["states"][3]})
+    observation, *_ = env.step(demo["actions"][3])
+    np.testing.assert_array_equal(observation["eef_pos"], demo["next_obs/eef_pos"][3])
+
+
 def test_a_longer_recording_begins_with_the_shorter(tmp_path: Path) -> None:
     _, short = record(tmp_path, STATE_ID, "scripted", episodes=1, max_steps=20)
     summary, long = record(tmp_path, STATE_ID, "scripted", episodes=3, max_steps=20, overwrite=True)
@@ -213,7 +228,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
             r"no environment 'scd_wm/PushTT-v0'; did you mean \['scd_wm/PushT-v0'",
         ),
         ("CartPoole-v1", "did you mean .*CartPole-v1"),
-        ("qqqq", r"no environment 'qqqq'; this package has \['scd_wm/PushT-v0'"),
+        ("qqqq", r"no environment 'qqqq'; this package has \['scd_wm/Lift-v0'"),
         ("no_such_module:Robot-v0", "no environment 'no_such_module:Robot-v0'"),
     ],
 )

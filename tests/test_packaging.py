@@ -28,14 +28,15 @@ MAY_IMPORT = {
     "clip": {"spec"},
     "model": INNER,
     "imagination": INNER | {"model"},
+    "autoencoder": INNER | {"imagination"},
     "datasets": INNER,
     "policies": INNER | {"imagination", "envs"},  # a scripted policy knows its environment
     "envs": INNER | {"imagination"},
-    "evaluation": INNER | {"model", "imagination"},
-    "training": INNER | {"assets", "model", "datasets", "evaluation"},
+    "evaluation": INNER | {"model", "imagination", "autoencoder"},
+    "training": INNER | {"assets", "model", "datasets", "evaluation", "autoencoder"},
     "report": INNER | {"model", "imagination", "evaluation"},
     "assets": set(),
-    "testing": INNER | {"model"},
+    "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
     "torchvision_shim": set(),
 }

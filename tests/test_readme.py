@@ -22,7 +22,7 @@ def test_the_python_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = _blocks("python")
+    code = _blocks("python")[0]
     exec(compile(code, str(README), "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     promised = re.findall(r"# (torch\.Size\(.*\))$", code, re.MULTILINE)

@@ -4,9 +4,21 @@ Nothing heavy is imported here, so that help is there at once. To add a command:
 that declares arguments and one that runs, and a line in `COMMANDS`.
 """
 
+from scd_wm.commands.autoencoder import add_train_autoencoder
+from scd_wm.commands.bench import add_bench
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
 from scd_wm.commands.training import add_train
 
-COMMANDS = (add_collect, add_inspect, add_convert, add_train, add_imagine, add_evaluate, add_demo)
+COMMANDS = (
+    add_collect,
+    add_inspect,
+    add_convert,
+    add_train,
+    add_train_autoencoder,
+    add_imagine,
+    add_evaluate,
+    add_bench,
+    add_demo,
+)

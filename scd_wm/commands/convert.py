@@ -43,7 +43,7 @@ def add_convert(commands: Commands) -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         default=3,
-        help="of compression, 1 to 22",
+        help="of compression, 1 to 22 (smaller, slower)",
     )
     parser.add_argument(
         "--verify",

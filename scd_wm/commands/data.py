@@ -8,7 +8,12 @@ from pathlib import Path
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import plain_rows, show_table, write_summary
 
-POLICIES = ("random", "scripted", "zero")  # of scd_wm.policies.registry, which needs gymnasium
+POLICIES = (
+    "expert",
+    "random",
+    "scripted",
+    "zero",
+)  # of scd_wm.policies.registry, which needs gymnasium
 
 
 def add_collect(commands: Commands) -> argparse.ArgumentParser:
@@ -50,22 +55,43 @@ def run_collect(args: argparse.Namespace) -> None:
 
 def add_inspect(commands: Commands) -> argparse.ArgumentParser:
     """Declare `inspect`."""
-    what = "Show what a data set holds."
+    what = "Show what a data set holds, what is wrong with it, and what to do about that."
     parser = command(commands, "inspect", what, run_inspect)
+    parser.add_argument("path", metavar="PATH", type=Path, help="data set of any known format")
     parser.add_argument(
-        "path", metavar="PATH", type=Path, help="robomimic HDF5 file or LeRobot folder"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for summary.json and report.html; default: only print",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for summary.json; default: only print"
+        "--images",
+        type=int,
+        metavar="N",
+        default=12,
+        help="episodes of each camera whose images are looked at",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        default=45.0,
+        help="after which no further images are read",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="end with status 1 if there is any warning"
     )
     return parser
 
 
 def run_inspect(args: argparse.Namespace) -> None:
-    """Run `inspect`."""
-    from scd_wm.datasets.summary import summarise, summary_lines
+    """Run `inspect`.
 
-    summary = summarise(args.path)
-    if args.out is not None:
-        write_summary(args.out / "summary.json", summary)
-    print("\n".join((str(args.path), *(f"  {line}" for line in summary_lines(summary)))))
+    Raises:
+        SystemExit: With status 1, if `--strict` is given and not all is well.
+    """
+    from scd_wm.inspect_run import inspect_run
+
+    diagnosis = inspect_run(args.path, args.out, images=args.images, image_s=args.seconds)
+    if args.strict and not diagnosis.is_healthy:
+        raise SystemExit(1)

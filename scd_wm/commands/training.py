@@ -37,6 +37,11 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from RUN's newest checkpoint")
     parser.add_argument("--init", type=Path, metavar="RUN", help="run or model to start from")
     parser.add_argument(
+        "--autoencoder",
+        metavar="AE",
+        help="train on latents of this frozen autoencoder: a folder, or an id on the model hub",
+    )
+    parser.add_argument(
         "--held-out", type=float, metavar="X", default=0.1, help="share of episodes not trained on"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="default: the preset's")
@@ -76,6 +81,7 @@ def run_train(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
         seed=args.seed,
         held_out=args.held_out,
+        autoencoder=args.autoencoder,
     )
     if args.dry_run:
         return

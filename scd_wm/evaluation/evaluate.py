@@ -6,7 +6,7 @@ interval over episodes. Axes: N clips, B clips of a batch, T imagined frames, A 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,18 @@ from scd_wm.evaluation.null_models import Imagine, copy_last, derangement
 from scd_wm.evaluation.result import (
     CONSTANT,
     COPY_LAST,
+    ROUND_TRIP,
     SHUFFLED,
     WORLD_MODEL,
     Evaluation,
     MetricResult,
 )
 from scd_wm.evaluation.scores import MetricInfo, Scorer, default_position_vectors, outcome_scores
+from scd_wm.imagination import Frames
 from scd_wm.spec import Spec
+
+Ceiling = Callable[[Clip], Frames]
+"""What really happened, (B, T), as well as a model can show it at all; entries may be left out."""
 
 Table = dict[str, dict[str, NDArray[np.float64]]]  # model: metric: (N, T)
 
@@ -59,6 +64,7 @@ def evaluate(
     *,
     tracked_colours: Mapping[str, TrackedColour] | None = None,
     position_vectors: Mapping[str, int] | None = None,
+    ceiling: Ceiling | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Imagine clips of a data set with a world model and its null models, and score all of them.
@@ -74,6 +80,8 @@ def evaluate(
         tracked_colours: Objects to find by colour in the images; None leaves that part out.
         position_vectors: Vectors that begin with a position, and how many values that is; None
             guesses by name (`default_position_vectors`).
+        ceiling: For a world of latents, the round trip through its autoencoder: a row of its own,
+            which no model of the same latents can pass by much.
         progress: Show a progress bar.
 
     Returns:
@@ -86,7 +94,7 @@ def evaluate(
     plan = plan_evaluation(source, config)
     positions = default_position_vectors(spec) if position_vectors is None else position_vectors
     scorer = Scorer(spec=spec, tracked_colours=tracked_colours or {}, position_vectors=positions)
-    table = _score_all(imagine, source, plan, scorer, progress)
+    table = _score_all(_Models(imagine, ceiling), source, plan, scorer, progress)
     return Evaluation(
         horizons=plan.horizons,
         horizons_left_out=plan.horizons_left_out,
@@ -163,8 +171,16 @@ def _borrow_actions(
     return actions[torch.from_numpy(giver)]
 
 
+@dataclass(frozen=True)
+class _Models:
+    """What is scored beside the last frame copied."""
+
+    imagine: Imagine
+    ceiling: Ceiling | None
+
+
 def _score_all(
-    imagine: Imagine, source: ClipSource, plan: Plan, scorer: Scorer, progress: bool
+    models: _Models, source: ClipSource, plan: Plan, scorer: Scorer, progress: bool
 ) -> Table:
     """Score every model on every clip, a batch at a time."""
     parts: list[Table] = []
@@ -172,22 +188,24 @@ def _score_all(
     with tqdm(total=len(plan.places), desc="evaluate", unit="clip", disable=not progress) as bar:
         for rows in plan.batches:
             clip = read_clips(source, plan.places[rows], plan.clip_len)
-            parts.append(_score_batch(imagine, clip, rows, plan, scorer))
+            parts.append(_score_batch(models, clip, rows, plan, scorer))
             real.append({"real": _real_outcomes(clip, plan.config.history)})
             bar.update(len(plan.places[rows]))
     return _join(parts) | {CONSTANT: constant_scores(_join(real)["real"])}
 
 
-def _score_batch(imagine: Imagine, clip: Clip, rows: slice, plan: Plan, scorer: Scorer) -> Table:
+def _score_batch(models: _Models, clip: Clip, rows: slice, plan: Plan, scorer: Scorer) -> Table:
     """Score every model on one batch of clips."""
     history = clip.frames(0, plan.config.history)
     actions, seeds = clip.actions[:, plan.config.history - 1 :], plan.seeds[rows]
     imagined = {
-        WORLD_MODEL: imagine(history, actions, seeds),
+        WORLD_MODEL: models.imagine(history, actions, seeds),
         COPY_LAST: copy_last(history, actions, seeds),
     }
     if plan.borrowed is not None:
-        imagined[SHUFFLED] = imagine(history, plan.borrowed[rows], seeds)
+        imagined[SHUFFLED] = models.imagine(history, plan.borrowed[rows], seeds)
+    if models.ceiling is not None:
+        imagined[ROUND_TRIP] = models.ceiling(clip.frames(plan.config.history, clip.num_frames))
     scores = {model: scorer.score(frames, clip) for model, frames in imagined.items()}
     for name, values in scores[COPY_LAST].items():
         if name in scorer.outcome_metrics:  # the start of an episode has no outcome to copy

@@ -14,11 +14,13 @@ from scd_wm.evaluation.scores import MetricInfo
 
 WORLD_MODEL, COPY_LAST, SHUFFLED = "world_model", "copy_last", "shuffled_actions"
 CONSTANT = "best_constant"
+ROUND_TRIP = "round_trip"  # no null model but a ceiling: of latents nothing better can be seen
 MODEL_LABELS = {
     WORLD_MODEL: "world model",
     COPY_LAST: "last frame copied",
     SHUFFLED: "shuffled actions",
     CONSTANT: "best constant",
+    ROUND_TRIP: "autoencoder round trip",
 }
 
 

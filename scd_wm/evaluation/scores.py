@@ -6,7 +6,7 @@ Axes: B clips, T imagined frames, A values of an action. Names are "<metric>/<wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -127,19 +127,29 @@ class Scorer:
         """Return what each metric means, most telling first."""
         infos: dict[str, MetricInfo] = {}
         for camera in self.cameras:
-            view = f" ({camera})" if len(self.cameras) > 1 else ""
+            view = view_label(camera, self.cameras)
             infos |= _position_infos(camera, view, self.tracked_colours)
         for name in self.position_vectors:
             label = f"{name}: position error"
             infos[f"position/{name}"] = MetricInfo(label, "", "lower", "position")
         for camera in self.cameras:
-            infos |= _image_infos(camera, f" ({camera})" if len(self.cameras) > 1 else "")
+            infos |= _image_infos(camera, view_label(camera, self.cameras))
         for name in self.spec.vectors:
             infos[f"rmse/{name}"] = MetricInfo(f"{name}: RMS error", "", "lower", "vector")
             infos[f"mae/{name}"] = MetricInfo(f"{name}: mean absolute error", "", "lower", "vector")
         for name in self.spec.outcomes:
             infos |= _outcome_infos(name)
         return infos
+
+
+def short_name(camera: str) -> str:
+    """Return a camera's name for captions, without what robomimic and LeRobot add to every one."""
+    return camera.removeprefix("observation.images.").removesuffix("_image")
+
+
+def view_label(camera: str, cameras: Sequence[str]) -> str:
+    """Return what tells a camera's captions from the others': " (front)", or "" if it is alone."""
+    return f" ({short_name(camera)})" if len(cameras) > 1 else ""
 
 
 def default_position_vectors(spec: Spec) -> dict[str, int]:

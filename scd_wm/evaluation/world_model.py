@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from scd_wm.autoencoder.base import FrameAutoencoder
+from scd_wm.autoencoder.frames import decode_frames, encode_clip
 from scd_wm.clip import Clip
 from scd_wm.evaluation.null_models import Imagine
 from scd_wm.imagination import Frames, rollout
 from scd_wm.model.scd import SCDWorldModel
 
 
-def as_imagine(model: SCDWorldModel, num_steps: int | None = None) -> Imagine:
+def as_imagine(
+    model: SCDWorldModel,
+    num_steps: int | None = None,
+    autoencoder: FrameAutoencoder | None = None,
+) -> Imagine:
     """Bind a world model and its sampler settings; what it imagines is returned on the CPU.
 
     Args:
         model: Put into evaluation mode by this call.
         num_steps: Sampler steps for each frame; None takes the model's own.
+        autoencoder: Of a world of latents, which then takes and gives pixels like any other.
     """
     model.eval()
 
     def imagine(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
+        if autoencoder is not None:
+            history = encode_clip(history, autoencoder, model.spec)
         frames = rollout(model, history, actions, seeds=seeds, num_steps=num_steps)
+        if autoencoder is not None:
+            frames = decode_frames(frames, autoencoder, model.spec)
         return Frames(
             images={k: v.cpu() for k, v in frames.images.items()},
             vectors={k: v.cpu() for k, v in frames.vectors.items()},

@@ -92,6 +92,10 @@ class FrameLayout(nn.Module):
         ]
         self._constant("token_of_value", torch.cat(owner))
         self._constant("delta_std", torch.cat([self._delta_std(s) for s in self.segments]))
+        for name, camera in spec.cameras.items():
+            if camera.std:
+                self._constant(_key("mean", name), torch.tensor(camera.mean))
+                self._constant(_key("std", name), torch.tensor(camera.std))
         for name, vector in {**spec.vectors, "action": spec.action}.items():
             self._constant(_key("mean", name), torch.tensor(vector.mean))
             self._constant(_key("std", name), torch.tensor(vector.std))
@@ -108,8 +112,12 @@ class FrameLayout(nn.Module):
         return torch.tensor(vector.delta_std) / torch.tensor(vector.std)
 
     def normalise_vector(self, name: str, values: Tensor) -> Tensor:
-        """Return `values`, (..., D), of a vector or "action" with mean 0 and deviation 1."""
+        """Return values, (..., D), of a vector, "action" or latents with mean 0 and deviation 1."""
         return (values - self.get_buffer(_key("mean", name))) / self.get_buffer(_key("std", name))
+
+    def _units(self, name: str, values: Tensor) -> Tensor:
+        """Undo `normalise_vector`."""
+        return values * self.get_buffer(_key("std", name)) + self.get_buffer(_key("mean", name))
 
     def pack(self, clip: Clip) -> Tensor:
         """Return the frames of a batched clip as packed values, (B, T, M); invalid values are 0."""
@@ -122,8 +130,11 @@ class FrameLayout(nn.Module):
             values = self.normalise_vector(segment.name, clip.vectors[segment.name])
             return values.masked_fill(~valid, 0.0)
         image = clip.images[segment.name].to(self.delta_std.dtype)
-        if self.spec.cameras[segment.name].kind == "pixels":
+        camera = self.spec.cameras[segment.name]
+        if camera.kind == "pixels":
             image = image / 127.5 - 1
+        elif camera.std:
+            image = self.normalise_vector(segment.name, image)
         p = self.patch_size
         patches = rearrange(image, "b t (h p) (w q) c -> b t (h w p q c)", p=p, q=p)
         return patches.masked_fill(~valid, 0.0)
@@ -159,14 +170,15 @@ class FrameLayout(nn.Module):
             )
             if camera.kind == "pixels":
                 image = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            elif camera.std:
+                image = self._units(s.name, image)
             images[s.name] = image
         return images
 
     def unpack_vectors(self, packed: Tensor) -> dict[str, Tensor]:
         """Return each vector in the units of the data, (..., D)."""
         return {
-            s.name: packed[..., s.values] * self.get_buffer(_key("std", s.name))
-            + self.get_buffer(_key("mean", s.name))
+            s.name: self._units(s.name, packed[..., s.values])
             for s in self.segments
             if not s.is_image
         }

@@ -26,6 +26,7 @@ from scd_wm.evaluation.result import (
     number,
 )
 from scd_wm.report import plots
+from scd_wm.report.data_section import DataSection, data_section
 from scd_wm.report.headline import Fact, comparison, headline
 from scd_wm.report.items import Media, RunReport
 
@@ -69,6 +70,7 @@ class Section:
     models: list[str]  # whose curves there are
     rows: list[Row]
     training: str | None
+    data: DataSection | None
     groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
 
 
@@ -110,8 +112,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def render(runs: Sequence[RunReport], title: str) -> str:
-    """Return the page as HTML."""
+def page_environment() -> jinja2.Environment:
+    """Return what renders pages: this folder's templates, and filters for what is in a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -122,14 +124,23 @@ def render(runs: Sequence[RunReport], title: str) -> str:
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     numbers = count()
     environment.filters["inline"] = lambda svg: markupsafe.Markup(own_ids(svg, next(numbers)))
-    return environment.get_template("page.html").render(
-        title=title,
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
-        js=(HERE / "page.js").read_text(encoding="utf-8"),
-        date=datetime.now(UTC).strftime("%d %B %Y"),
-        sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
-        comparison=comparison([run.evaluation for run in runs]),
-        labels=MODEL_LABELS,
+    return environment
+
+
+def render(runs: Sequence[RunReport], title: str) -> str:
+    """Return the page as HTML."""
+    return (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            css=(HERE / "page.css").read_text(encoding="utf-8"),
+            js=(HERE / "page.js").read_text(encoding="utf-8"),
+            date=datetime.now(UTC).strftime("%d %B %Y"),
+            sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
+            comparison=comparison([run.evaluation for run in runs]),
+            labels=MODEL_LABELS,
+        )
     )
 
 
@@ -150,6 +161,7 @@ def _section(run: RunReport, anchor: str) -> Section:
         models=list(dict.fromkeys(name for m in shown for name in m.models)),
         rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
         training=plots.training_curve(run.log),
+        data=None if run.diagnosis is None else data_section(run.diagnosis),
         groups=_groups(run.config),
     )
 

@@ -23,6 +23,7 @@ REAL: Colour = (150, 158, 170)  # edge of real frames
 IMAGINED: Colour = (79, 143, 255)  # edge of imagined frames
 HEADER = 24  # height of a caption
 GAP = 8  # around panels
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 EDGE = 3  # below a panel, coloured by whether the frame is real or imagined
 
 
@@ -145,6 +146,16 @@ def _block(panel: Panel, given: int, width: int) -> Images:
     return block
 
 
+def shortened(text: str, width: float) -> str:
+    """Return a caption cut so that it is at most `width` pixels wide, with an ellipsis if cut."""
+    if font(13).getlength(text) <= width:
+        return text
+    kept = text
+    while kept and font(13).getlength(kept + ELLIPSIS) > width:
+        kept = kept[:-1]
+    return kept.rstrip() + ELLIPSIS
+
+
 def _clock(t: int, given: int) -> str:
     """Return how far frame `t` is from the last one given."""
     return f"+{t - given + 1}" if t >= given else "given"
@@ -155,6 +166,8 @@ def _header(caption: str, clock: str, width: int, imagined: bool) -> Images:
     """Return caption and clock as a strip, (HEADER, W, 3)."""
     image = Image.new("RGB", (width, HEADER), BACKGROUND)
     draw = ImageDraw.Draw(image)
-    draw.text((1, HEADER // 2), caption, IMAGINED if imagined else TEXT, font(13), anchor="lm")
+    clock_width = draw.textlength(clock, font(12))
+    shown = shortened(caption, width - clock_width - GAP)
+    draw.text((1, HEADER // 2), shown, IMAGINED if imagined else TEXT, font(13), anchor="lm")
     draw.text((width - 1, HEADER // 2), clock, QUIET, font(12), anchor="rm")
     return np.asarray(image)

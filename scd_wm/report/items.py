@@ -67,3 +67,4 @@ class RunReport:
     config: Mapping[str, Any]  # everything that is configured, of JSON types
     data: Mapping[str, Any]  # what the data is, name to value
     facts: Mapping[str, Any]  # short facts on the run, name to value, such as parameters and steps
+    diagnosis: Mapping[str, Any] | None = None  # of the data, as the doctor gives it in JSON types

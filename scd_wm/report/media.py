@@ -16,7 +16,7 @@ from scd_wm.evaluation.clips import ClipPlace, ClipSource, choose_clips, fitting
 from scd_wm.evaluation.evaluate import clip_seeds, read_clips
 from scd_wm.evaluation.locate import TrackedColour
 from scd_wm.evaluation.null_models import Imagine, derangement
-from scd_wm.evaluation.scores import default_position_vectors
+from scd_wm.evaluation.scores import default_position_vectors, view_label
 from scd_wm.imagination import Frames
 from scd_wm.report import tracks
 from scd_wm.report.drawing import Images, Panel, compose, difference, film_strip
@@ -205,9 +205,8 @@ def _comparisons(stage: Stage) -> tuple[Video, ...]:
     for row in range(min(stage.config.num_comparisons, len(stage.places))):
         panels: list[Panel] = []
         for camera in stage.cameras:
-            view = f" ({camera})" if len(stage.cameras) > 1 else ""
             panels += [
-                Panel("real" + view, stage.real(camera, row)),
+                Panel("real" + view_label(camera, stage.cameras), stage.real(camera, row)),
                 Panel("imagined", stage.continued(camera, row, stage.imagined), given),
             ]
         if panels:
@@ -235,7 +234,8 @@ def _beside(stage: Stage, name: str, captioned: list[tuple[str, Frames]]) -> tup
     for row in range(stage.num_starts if stage.cameras else 0):
         panels: list[Panel] = []
         for camera in stage.cameras:
-            panels.append(Panel("real", stage.real(camera, row)))
+            real = "real" + view_label(camera, stage.cameras)
+            panels.append(Panel(real, stage.real(camera, row)))
             for caption, frames in captioned:
                 panels.append(Panel(caption, stage.continued(camera, row, frames), given))
         film = compose(panels, len(captioned) + 1, given, stage.config.panel_width)
@@ -257,7 +257,7 @@ def _strips(stage: Stage) -> tuple[Picture, ...]:
                 ("imagined", imagined),
                 ("difference", difference(imagined, real)),
             ]
-            view = f" ({camera})" if len(stage.cameras) > 1 else ""
+            view = view_label(camera, stage.cameras)
             name = f"strip_{row + 1}_{camera.replace('/', '_')}"
             pictures.append(
                 Picture(name, stage.names[row] + view, encode_png(film_strip(rows, labels)))

@@ -20,12 +20,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL, MetricResult
+from scd_wm.evaluation.result import COPY_LAST, ROUND_TRIP, SHUFFLED, WORLD_MODEL, MetricResult
 
 Array = NDArray[np.float64]
 
 INK, QUIET, LINE = "#010101", "#020202", "#030303"  # text, secondary text, grid
-MODEL, COPIED, OTHER, CONSTANT = "#040404", "#050505", "#060606", "#070707"
+MODEL, COPIED, OTHER, CONSTANT, CEILING = "#040404", "#050505", "#060606", "#070707", "#080808"
 CSS_NAMES = {
     INK: "--ink",
     QUIET: "--quiet",
@@ -34,8 +34,9 @@ CSS_NAMES = {
     COPIED: "--copy",
     OTHER: "--shuffled",
     CONSTANT: "--constant",
+    CEILING: "--ceiling",
 }
-ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER}
+ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER, ROUND_TRIP: CEILING}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "scd_wm",  # so that the same plot is the same file
@@ -80,7 +81,7 @@ def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
         horizons: Where numbers are given; ticks of the plot.
     """
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 1, 3.7, 2.5)
+        figure, (axes,) = new_figure(1, 1, 3.7, 2.5)
         for model, interval in reversed(list(metric.models.items())):
             steps = np.arange(1, len(interval.mean) + 1)
             colour = ROLE_COLOURS.get(model, CONSTANT)
@@ -109,7 +110,7 @@ def training_curve(log: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     held_out = [x for x in log if "val_loss" in x]
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 1, 7.6, 2.6)
+        figure, (axes,) = new_figure(1, 1, 7.6, 2.6)
         steps, losses = _columns(lines, "step", "loss")
         axes.plot(steps, losses, color=QUIET, linewidth=0.8, alpha=0.5)
         axes.plot(steps, _smooth(losses), color=MODEL)
@@ -137,7 +138,7 @@ def vector_tracks(name: str, real: Array, futures: Array, given: int) -> str:
     columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, every = _figure(rows, columns, 1.75 * columns + 0.3, 1.55 * rows + 0.2)
+        figure, every = new_figure(rows, columns, 1.75 * columns + 0.3, 1.55 * rows + 0.2)
         times = np.arange(len(real)) - given + 1
         for axes, value in zip(every, shown, strict=False):
             axes.plot(times, real[:, value], color=INK, linewidth=2.0)
@@ -162,10 +163,11 @@ def paths(
         view: What part of the plane is shown, the same for all.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        figure, every = _figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
+        figure, every = new_figure(1, len(tracks), 1.78 * len(tracks) + 0.3, 2.2)
         for axes, clip, title in zip(every, tracks, titles, strict=True):
-            for name, (real, imagined) in clip.items():
-                _path(axes, name, real, imagined)
+            for real, imagined in clip.values():
+                _path(axes, real, imagined)
+            _name_starts(axes, {name: real[0] for name, (real, _) in clip.items()}, view)
             axes.set_aspect("equal")
             axes.set_xlim(*view.x)
             axes.set_ylim(*view.y)
@@ -174,15 +176,23 @@ def paths(
         return to_svg(figure)
 
 
-def _path(axes: Axes, name: str, real: Array, imagined: Array) -> None:
+def _name_starts(axes: Axes, starts: Mapping[str, Array], view: View) -> None:
+    """Write names beside points, (2,): the uppermost above its point and the others below."""
+    seen = {name: start for name, start in starts.items() if np.isfinite(start).all()}
+    up = np.sign(view.y[1] - view.y[0])
+    for i, name in enumerate(sorted(seen, key=lambda name: -up * seen[name][1])):
+        x, y = seen[name]
+        place = (5, 4 if i == 0 else -11)
+        axes.annotate(name, (x, y), place, textcoords="offset points", fontsize=8, color=QUIET)
+
+
+def _path(axes: Axes, real: Array, imagined: Array) -> None:
     """Draw one thing's real and imagined path with marks at start and end."""
     axes.plot(*real.T, color=INK, linewidth=1.8)
     axes.plot(*imagined.T, color=MODEL, linewidth=1.1)
     axes.plot(*real[0], "o", color=INK, markersize=4)
     axes.plot(*real[-1], "s", color=INK, markersize=5.5, fillstyle="none")
     axes.plot(*imagined[-1], "s", color=MODEL, markersize=4.5, fillstyle="none")
-    if np.isfinite(real[0]).all():
-        axes.annotate(name, real[0], (5, 4), textcoords="offset points", fontsize=8, color=QUIET)
 
 
 def to_svg(figure: Figure) -> str:
@@ -208,7 +218,7 @@ def to_svg(figure: Figure) -> str:
     return svg
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure of so many inches and its axes in reading order."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.evaluation.locate import TrackedColour, found, locate, typical_mass
+from scd_wm.evaluation.scores import short_name
 from scd_wm.imagination import Frames
 from scd_wm.report import plots
 from scd_wm.report.items import Drawing
@@ -57,7 +58,7 @@ def located_paths(
             height, width = images.shape[2:4]
             view = plots.View((-0.5, width - 0.5), (height - 0.5, -0.5))  # rows count downwards
             svg = plots.paths(_by_clip(things), names[:MAX_CLIPS], view)
-            title = f"Where things are in the image of {camera}"
+            title = f"Where things are in the image of camera {short_name(camera)}"
             caption = f"{PATH_CAPTION} The whole image, in pixels; things are found by colour."
             drawings.append(Drawing(title, caption, svg))
     return drawings

@@ -1,12 +1,13 @@
 """World models on disk: a folder of config.json and model.safetensors.
 
 config.json holds the model's configuration, its spec and what else is worth knowing of its origin.
+A world of latents has its autoencoder beside it, in the folder `autoencoder`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from scd_wm.assets import SHIPPED
+from scd_wm.autoencoder.base import FrameAutoencoder
+from scd_wm.autoencoder.load import load_autoencoder, write_copy
 from scd_wm.model.config import SCDConfig
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import Spec
@@ -23,6 +26,7 @@ FORMAT = "scd_wm model"
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHECKPOINTS, EXPORT = "checkpoints", "model"  # folders of a run
+AUTOENCODER = "autoencoder"  # folder of a run or model whose world is one of latents
 PREFIX = "step_"  # of a checkpoint's name; the number of steps follows
 
 
@@ -33,6 +37,7 @@ def save_pretrained(
     *,
     dtype: Literal["float32", "float16"] = "float32",
     weights: Mapping[str, Tensor] | None = None,
+    autoencoder: Autoencoder | None = None,
 ) -> Path:
     """Write a world model as a folder, whole or not at all; one of that name is replaced.
 
@@ -42,6 +47,7 @@ def save_pretrained(
         extra: More entries of config.json, of JSON types, such as where the weights come from.
         dtype: In which weights are stored; float16 halves the size, and they are loaded as float32.
         weights: In place of the parameters of these names, such as their averages.
+        autoencoder: Of a world of latents; without one its frames cannot be looked at.
 
     Returns:
         The folder.
@@ -64,7 +70,66 @@ def save_pretrained(
     with files.new_folder(folder) as partial:
         files.write_json(partial / CONFIG, config)
         files.write_tensors(partial / WEIGHTS, _stored(tensors, dtype))
+        if autoencoder is not None:
+            (partial / AUTOENCODER).mkdir()
+            autoencoder.write(partial / AUTOENCODER)
     return folder
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """The autoencoder of a world of latents, and where it came from."""
+
+    model: FrameAutoencoder
+    source: str  # a path, or an id on the model hub
+
+    @classmethod
+    def load(cls, source: str | Path) -> Autoencoder:
+        """Load an autoencoder; see `scd_wm.autoencoder.load.load_autoencoder`."""
+        return cls(load_autoencoder(source), str(source))
+
+    def write(self, folder: Path) -> None:
+        """Put it into an empty folder: a copy, or a reference if it is large."""
+        write_copy(self.model, folder, self.source)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what config.json says of it."""
+        return {
+            "name": self.model.name,
+            "identity": self.model.identity,
+            "channels": self.model.channels,
+            "downscale": self.model.downscale,
+            "source": self.source,
+        }
+
+
+def load_world_autoencoder(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> FrameAutoencoder | None:
+    """Load the autoencoder of a run or model; None if its world is one of pixels.
+
+    Args:
+        path: As in `load_world_model`.
+        device: Where it is put.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`, or its autoencoder is missing.
+        ValueError: If it is damaged, or not the one of training.
+    """
+    path = check_folder(path)
+    config = files.read_json(path / CONFIG)
+    if not any(camera.get("kind") == "latent" for camera in config["spec"]["cameras"].values()):
+        return None
+    if not (path / AUTOENCODER).is_dir():
+        raise FileNotFoundError(
+            f"{path} is a world of latents without its autoencoder: no folder {AUTOENCODER}; put a "
+            "copy of the one of training there to see what it imagines"
+        )
+    autoencoder = load_autoencoder(path / AUTOENCODER)
+    trained = (config.get("autoencoder") or {}).get("identity", autoencoder.identity)
+    if trained != autoencoder.identity:
+        raise ValueError(f"{path / AUTOENCODER} is not the autoencoder that {path} was trained on")
+    return autoencoder.to(device)
 
 
 def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:

@@ -35,8 +35,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.iterdir():
-            _sync(file)
+        for entry in partial.rglob("*"):
+            _sync(entry)
         _sync(partial)
         if path.exists():
             remove(old)
@@ -91,6 +91,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors by name as a safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def replace_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write or replace a safetensors file, whole or not at all."""
+    partial = temporary(path)
+    write_tensors(partial, tensors)
+    _sync(partial)
+    partial.replace(path)
+    _sync(path.parent)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

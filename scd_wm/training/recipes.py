@@ -6,7 +6,7 @@ A recipe is a function, so that all its choices can be read in one place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scd_wm.model import presets
 from scd_wm.model.config import SCDConfig
@@ -21,6 +21,16 @@ class Recipe:
     train: TrainConfig
     image_size: int | None = None  # side that larger images are resized to, unless told otherwise
     uses_images: bool = True  # take the data's cameras, unless told otherwise
+    latent_patch: int = 2  # side of a patch in latent cells, where images are latents
+    latent_refine: int = 0  # channels of the convolutional head, where images are latents
+    latent_image_size: int | None = 128  # in place of image_size, where images are latents
+
+    def on_latents(self) -> Recipe:
+        """Return the recipe for a world of latents: its own patches and convolutional head."""
+        model = replace(
+            self.model, patch_size=self.latent_patch, refine_channels=self.latent_refine
+        )
+        return replace(self, model=model, image_size=self.latent_image_size)
 
 
 def state() -> Recipe:
@@ -38,9 +48,10 @@ def state() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """64 px images: an hour on a laptop."""
+    """64 px images, or latents of 128 px: an hour on a laptop."""
     train = TrainConfig(steps=10_000, batch_size=8, num_frames=8, encoder_lr=2e-3, decoder_lr=2e-3)
-    return Recipe(presets.tiny(), train, image_size=64)
+    # As with pixels: large patches for few tokens, and a head for what they cannot carry.
+    return Recipe(presets.tiny(), train, image_size=64, latent_patch=4, latent_refine=64)
 
 
 def small() -> Recipe:
@@ -69,7 +80,7 @@ def base() -> Recipe:
         precision="bfloat16",
         checkpoint_every_s=600,
     )
-    return Recipe(presets.base(), train, image_size=128)
+    return Recipe(presets.base(), train, image_size=128, latent_image_size=256)
 
 
 def paper() -> Recipe:
@@ -83,7 +94,7 @@ def paper() -> Recipe:
         precision="bfloat16",
         checkpoint_every_s=600,
     )
-    return Recipe(presets.paper(), train)
+    return Recipe(presets.paper(), train, latent_patch=1)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

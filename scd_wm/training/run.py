@@ -4,6 +4,7 @@ RUN/config.json     model, spec, training, data, versions: written before the fi
 RUN/log.jsonl       numbers by step
 RUN/checkpoints/    step_00001234/: model, averaged weights, optimiser, counters
 RUN/model/          the averaged weights at the end: what `from_pretrained` reads
+RUN/autoencoder/    of a world of latents: a copy of its autoencoder, or a reference to a large one
 RUN/summary.json    how it went
 """
 
@@ -26,13 +27,28 @@ from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.training import files
-from scd_wm.training.checkpoint import CONFIG, EXPORT, checkpoints, save_pretrained
+from scd_wm.training.checkpoint import (
+    AUTOENCODER,
+    CONFIG,
+    EXPORT,
+    Autoencoder,
+    checkpoints,
+    save_pretrained,
+)
 from scd_wm.training.config import FREE_ON_RESUME, TrainConfig
 from scd_wm.training.provenance import versions
 from scd_wm.training.recipes import recipe
 from scd_wm.training.run_data import describe_data, differences, split_data
 from scd_wm.training.run_log import check_tensorboard, read_log
-from scd_wm.training.run_setup import Init, build, configure, make_spec, open_data
+from scd_wm.training.run_setup import (
+    Init,
+    as_seen,
+    build,
+    choose_autoencoder,
+    configure,
+    make_spec,
+    open_data,
+)
 from scd_wm.training.state import TrainState
 from scd_wm.training.trainer import is_over, make_accelerator, train
 
@@ -50,6 +66,7 @@ class _Plan:
     part: RobotDataset  # episodes to train on
     held_out: RobotDataset | None
     config: dict[str, Any]  # of config.json
+    autoencoder: Autoencoder | None  # of a world of latents
 
 
 def train_run(
@@ -67,6 +84,7 @@ def train_run(
     dry_run: bool = False,
     seed: int | None = None,
     held_out: float = 0.1,
+    autoencoder: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a world model on a data set.
 
@@ -88,6 +106,8 @@ def train_run(
         dry_run: Print configuration and sizes, then stop; writes nothing.
         seed: Of the run; the recipe's if not given.
         held_out: Share of the episodes that are kept out of training, at least one; 0 for none.
+        autoencoder: Folder or hub id of a frozen autoencoder (`load_autoencoder`), on whose latents
+            the world model is trained. None is that of `init` or of the resumed run, if any.
 
     Returns:
         What summary.json holds; for a dry run what config.json would.
@@ -104,12 +124,16 @@ def train_run(
     if tensorboard:
         check_tensorboard()
     initial = Init.load(init)
-    chosen = configure(recipe(preset), initial, overrides, steps, minutes, seed)
+    encoder = choose_autoencoder(autoencoder, initial, out if resume else None)
+    start = recipe(preset) if encoder is None else recipe(preset).on_latents()
+    chosen = configure(start, initial, overrides, steps, minutes, seed)
     options = DataOptions() if options is None else options
     accelerator = make_accelerator()
     with accelerator.main_process_first():  # the first to open video decodes it for all
         dataset = open_data(data, options, chosen, initial, memory_bytes)
         part, rest = split_data(dataset, held_out)
+        part = as_seen(part, encoder)
+        rest = None if rest is None else as_seen(rest, encoder)
         spec = make_spec(part, initial)
         for episodes in (None if initial is None else part, rest):
             if episodes is not None:  # not yet read for what is not finite
@@ -122,10 +146,11 @@ def train_run(
         "spec": spec.to_json(),
         "train": asdict(chosen.train),
         "data": describe_data(data, dataset, part, rest),
+        "autoencoder": None if encoder is None else encoder.describe(),
         "versions": versions(),
     }
     model = build(spec, chosen, initial)
-    plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)))
+    plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)), encoder)
     if stored is not None:
         _check_same(stored, plan.config, out)
     if accelerator.is_main_process:
@@ -140,14 +165,24 @@ def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) 
     accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
+        if plan.autoencoder is not None:
+            with files.new_folder(out / AUTOENCODER) as partial:
+                plan.autoencoder.write(partial)
         files.write_json(out / CONFIG, plan.config)
         print(f"writing to {out}", flush=True)
     state = train(plan.model, loader, held_out, plan.train, out, accelerator, tensorboard)
     summary = _summarise(plan, state, out, accelerator)
     if accelerator.is_main_process:
-        origin = {k: plan.config[k] for k in ("preset", "init", "train", "data", "versions")}
+        names = ("preset", "init", "train", "data", "autoencoder", "versions")
+        origin = {k: plan.config[k] for k in names}
         origin |= {"steps": state.step, "minutes": state.elapsed_s / 60}
-        save_pretrained(state.model, out / EXPORT, origin, weights=state.ema.weights)
+        save_pretrained(
+            state.model,
+            out / EXPORT,
+            origin,
+            weights=state.ema.weights,
+            autoencoder=plan.autoencoder,
+        )
         files.write_json(out / SUMMARY, summary)
         if not summary["finished"]:
             print(f"stopped after step {state.step}: go on with the same command and --resume")
@@ -180,7 +215,8 @@ def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> No
     def fixed(c: dict[str, Any]) -> dict[str, Any]:
         training = {k: v for k, v in c.get("train", {}).items() if k not in FREE_ON_RESUME}
         data = {k: v for k, v in c.get("data", {}).items() if k != "path"}
-        return {**c, "train": training, "data": data, "versions": None}
+        kept = {k: v for k, v in (c.get("autoencoder") or {}).items() if k != "source"}
+        return {**c, "train": training, "data": data, "autoencoder": kept, "versions": None}
 
     changed = differences(fixed(stored), fixed(config))
     if changed:

@@ -63,6 +63,8 @@ def fingerprint(dataset: RobotDataset) -> str:
 def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDataset:
     """Open the episodes that a model never saw in training, with the keys and sizes it needs.
 
+    They hold pixels, of worlds of latents too: what is imagined is compared with what was seen.
+
     Args:
         run: A run folder or an exported model.
         path: The data set; None is the one of training. If it is that one, wherever it lies, the
@@ -74,7 +76,7 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
         ValueError: If the data does not fit the model, or training held no episode of it out.
     """
     config = files.read_json(check_folder(run) / CONFIG)
-    spec, data = Spec.from_json(config["spec"]), config.get("data", {})
+    spec, data = Spec.from_json(config["spec"]).pixels, config.get("data", {})
     path = path if path is not None else data.get("path")
     if path is None:
         raise ValueError(f"{run} does not say what data it was trained on; name the data set")

@@ -9,11 +9,18 @@ from pathlib import Path
 import torch
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.latents import LatentDataset
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import Spec
-from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.checkpoint import (
+    AUTOENCODER,
+    Autoencoder,
+    check_folder,
+    load_world_autoencoder,
+    load_world_model,
+)
 from scd_wm.training.overrides import apply_overrides
 from scd_wm.training.recipes import Recipe
 from scd_wm.training.run_data import common_image_size, differences, layout_spec
@@ -30,6 +37,35 @@ class Init:
     def load(cls, path: str | Path | None) -> Init | None:
         """Load the model, if there is to be one."""
         return None if path is None else cls(Path(path), load_world_model(path))
+
+
+def choose_autoencoder(
+    source: str | Path | None, init: Init | None, resumed: Path | None
+) -> Autoencoder | None:
+    """Load the autoencoder that was asked for, or that of the resumed run or the initial model.
+
+    Args:
+        source: What was asked for.
+        init: The initial model.
+        resumed: The run folder to continue.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If the initial model has another, or none.
+    """
+    start = None if init is None else check_folder(init.path)
+    kept = [f / AUTOENCODER for f in (resumed, start) if f is not None]
+    source = source or next((folder for folder in kept if folder.is_dir()), None)
+    chosen = None if source is None else Autoencoder.load(source)
+    if init is None:
+        return chosen
+    own = load_world_autoencoder(init.path)
+    if (own and own.identity) != (chosen and chosen.model.identity):
+        raise ValueError(
+            f"{init.path} is a world of {'pixels' if own is None else 'other latents'}; start from "
+            f"it {'without' if own is None else 'with its own'} autoencoder"
+        )
+    return chosen
 
 
 def configure(
@@ -69,6 +105,11 @@ def open_data(
     return dataset
 
 
+def as_seen(part: RobotDataset, autoencoder: Autoencoder | None) -> RobotDataset:
+    """Return the episodes as the model sees them: with latents in place of pixels, if it does."""
+    return part if autoencoder is None else LatentDataset(part, autoencoder.model)
+
+
 def make_spec(part: RobotDataset, init: Init | None) -> Spec:
     """Return the spec with the statistics of the training episodes, or that of the initial model.
 
@@ -78,7 +119,7 @@ def make_spec(part: RobotDataset, init: Init | None) -> Spec:
     if init is None:
         return part.spec()
     spec, what = init.model.spec, f"data set {part.info.path}"
-    spec.check_same_layout(layout_spec(part), what)
+    spec.pixels.check_same_layout(layout_spec(part), what)
     missing = [name for name in spec.outcomes if name not in part.outcomes]
     if missing:
         raise ValueError(f"{what} has no {missing[0]}, which {init.path} predicts")
@@ -109,7 +150,7 @@ def _fill(options: DataOptions, recipe: Recipe, init: Init | None) -> DataOption
         spec = init.model.spec
         cameras = tuple(spec.cameras) if cameras is None else cameras
         vectors = tuple(spec.vectors) if vectors is None else vectors
-        image_size = common_image_size(spec) if image_size is None else image_size
+        image_size = common_image_size(spec.pixels) if image_size is None else image_size
     elif cameras is None and not recipe.uses_images:
         cameras = ()
     return replace(options, cameras=cameras, vectors=vectors, image_size=image_size)

@@ -17,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from tests.datasets.write_lerobot import write_lerobot_v3
 from tests.datasets.write_minari import write_episode, write_metadata
 
 IMAGE_SHAPE = (32, 48, 3)
@@ -134,6 +135,24 @@ def write_lerobot(folder: Path, lengths: Sequence[int] = LENGTHS) -> Path:
     return folder
 
 
+def write_lerobot_v3_folder(folder: Path, lengths: Sequence[int] = LENGTHS) -> Path:
+    """Write a LeRobot v3.0 folder in which the first two episodes share their files."""
+    episodes = []
+    for episode, length in enumerate(lengths):
+        rows, steps = index_rows(episode, length), np.arange(length)
+        columns = {
+            "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2),
+            "action": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2),
+            "next.reward": pa.array(steps.astype(np.float32)),
+            "next.success": pa.array(steps == length - 1),
+            "next.done": pa.array(steps == length - 1),
+        }
+        episodes.append(columns)
+    videos = {"observation.images.top": [images(e, n) for e, n in enumerate(lengths)]}
+    files = [(0, 1), *((e,) for e in range(2, len(lengths)))]
+    return write_lerobot_v3(folder, episodes, videos, files)
+
+
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep decoded video of tests out of the user's cache."""
@@ -157,6 +176,44 @@ def lerobot_folder(tmp_path: Path) -> Path:
 def minari_folder(tmp_path: Path) -> Path:
     """Return a Minari folder of episodes of `LENGTHS` steps."""
     return write_minari_folder(tmp_path / "minari")
+
+
+@pytest.fixture
+def lerobot_v3_folder(tmp_path: Path) -> Path:
+    """Return a LeRobot v3.0 folder of episodes of `LENGTHS` steps."""
+    return write_lerobot_v3_folder(tmp_path / "lerobot_v3")
+
+
+@pytest.fixture
+def replay_buffer_folder(tmp_path: Path) -> Path:
+    """Return a zarr v3 replay buffer of episodes of `LENGTHS` steps."""
+    from tests.datasets.write_replay_buffer import write_replay_buffer  # which imports this file
+
+    return write_replay_buffer(tmp_path / "buffer.zarr", zarr_format=3)
+
+
+@pytest.fixture
+def replay_buffer_zip(tmp_path: Path) -> Path:
+    """Return a zarr v2 replay buffer in a zip file, of episodes of `LENGTHS` steps."""
+    from tests.datasets.write_replay_buffer import write_replay_buffer
+
+    return write_replay_buffer(tmp_path / "buffer.zarr.zip")
+
+
+@pytest.fixture
+def npz_folder(tmp_path: Path) -> Path:
+    """Return a folder of npz episodes of `LENGTHS` steps with a mapping."""
+    from tests.datasets.write_npz import write_npz
+
+    return write_npz(tmp_path / "npz")
+
+
+@pytest.fixture
+def npz_leads_folder(tmp_path: Path) -> Path:
+    """Return the same with each action stored beside the frame that it led to."""
+    from tests.datasets.write_npz import write_npz
+
+    return write_npz(tmp_path / "npz_leads", leads=True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What every format must give: each window exactly once, everything in it aligned and masked."""
 
+import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -10,13 +11,29 @@ from torch.utils.data import DataLoader
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.formats import open_reader
+from scd_wm.testing import check_reader
 
 LENGTHS = (5, 2, 7)
-FORMATS = ["robomimic", "lerobot", "minari"]
+FORMATS = [
+    "robomimic",
+    "lerobot",
+    "lerobot_v3",
+    "minari",
+    "replay_buffer",
+    "replay_buffer_zip",
+    "npz",
+    "npz_leads",
+]
 NAMES = {  # camera, vector, and whether the observation after the last action is stored
     "robomimic": ("top_image", "state", True),
     "lerobot": ("observation.images.top", "observation.state", False),
+    "lerobot_v3": ("observation.images.top", "observation.state", False),
     "minari": ("views/top_jpeg", "state", True),
+    "replay_buffer": ("img", "state", False),
+    "replay_buffer_zip": ("img", "state", False),
+    "npz": ("top", "state", False),
+    "npz_leads": ("top", "state", True),
 }
 
 
@@ -33,6 +50,11 @@ def path(format_name: str, request: pytest.FixtureRequest) -> Path:
         "robomimic": "robomimic_file",
         "lerobot": "lerobot_folder",
         "minari": "minari_folder",
+        "lerobot_v3": "lerobot_v3_folder",
+        "replay_buffer": "replay_buffer_folder",
+        "replay_buffer_zip": "replay_buffer_zip",
+        "npz": "npz_folder",
+        "npz_leads": "npz_leads_folder",
     }[format_name]
     found: Path = request.getfixturevalue(fixture)
     return found
@@ -112,7 +134,7 @@ def test_info_and_properties(dataset: RobotDataset, format_name: str) -> None:
     assert dataset.cameras == (camera,)
     assert dataset.vectors == (vector,)
     assert dataset.image_sizes == {camera: (32, 48)}
-    assert dataset.fps == 10
+    assert dataset.fps == (None if format_name.startswith("replay_buffer") else 10)
     assert [e.num_actions for e in dataset.episodes] == list(LENGTHS)
     assert [e.has_last_observation for e in dataset.episodes] == [stored] * 3
     assert {"reward", "success"} <= set(dataset.outcomes)
@@ -177,10 +199,13 @@ class Windows(torch.utils.data.Dataset[Clip]):
         return self.dataset.clip(episode, start, 3)
 
 
-def test_forked_workers_read_what_the_parent_reads(dataset: RobotDataset) -> None:
+@pytest.mark.parametrize("start", ["fork", "forkserver"])  # with the parent's handles, and without
+def test_workers_read_what_the_parent_reads(dataset: RobotDataset, start: str) -> None:
     windows = Windows(dataset)
     here = [windows[i] for i in range(len(windows))]  # opens the parent's handles
-    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    context = multiprocessing.get_context(start)
+    context.set_forkserver_preload([__name__])
+    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context=context)
     for mine, theirs in zip(here, loader, strict=True):
         assert mine.episode == theirs.episode
         for name, image in mine.images.items():
@@ -222,3 +247,7 @@ def test_last_step_keeps_its_outcome(dataset: RobotDataset, format_name: str) ->
 def test_numbers_are_float32(dataset: RobotDataset) -> None:
     arrays = dataset.arrays(0)
     assert {a.dtype for a in [arrays.actions, *arrays.vectors.values()]} == {np.dtype(np.float32)}
+
+
+def test_the_reader_keeps_its_contract(path: Path) -> None:
+    check_reader(open_reader(path))

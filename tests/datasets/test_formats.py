@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import open_dataset
+from scd_wm.datasets.doctor import diagnose
 from scd_wm.datasets.resize import resize_images
-from scd_wm.datasets.summary import summarise
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for open_path in (open_dataset, summarise):
+    for open_path in (open_dataset, diagnose):
         with pytest.raises(FileNotFoundError, match=r"no data set at .*absent\.hdf5"):
             open_path(tmp_path / "absent.hdf5")
 
 
 def test_unknown_formats_say_what_was_found_and_what_is_known(tmp_path: Path) -> None:
-    known = r"known are .*robomimic HDF5 file, LeRobot v2\.0 or v2\.1 folder"
+    known = r"known are .*robomimic HDF5 file, .*LeRobot v2 or v3 folder"
     file = tmp_path / "data.hdf5"
     file.write_text("hello")
     with pytest.raises(
@@ -39,3 +39,10 @@ def test_resizing_averages_and_keeps_what_fits() -> None:
     np.testing.assert_allclose(small[0].mean(), 50, atol=10)
     assert not small[1].any()
     assert resize_images(images[:0], (2, 4)).shape == (0, 2, 4, 3)
+
+
+def test_a_folder_of_data_sets_says_what_in_it_can_be_opened(robomimic_file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"\(open 'robomimic.hdf5' in it, or several as a mixture\)"
+    ):
+        open_dataset(robomimic_file.parent)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import open_dataset
-from scd_wm.datasets.lerobot_v2 import LeRobotReader
+from scd_wm.datasets.lerobot_reader import LeRobotReader
 
 CAMERA = "observation.images.top"
 

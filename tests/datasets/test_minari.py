@@ -91,7 +91,7 @@ def test_discrete_actions_become_one_hot(tmp_path: Path) -> None:
     rows = open_reader(path).read(0, "action", 1, 4)
     np.testing.assert_array_equal(rows, np.eye(5)[[4, 2, 0]])
     reader = edit(path, lambda file: file["episode_0/actions"].__setitem__(2, 6))
-    with pytest.raises(ValueError, match=r"episode_0/actions in .* 3 to 6, but .*\(5,\) choices"):
+    with pytest.raises(ValueError, match=r"episode_0/actions in .* 1 to 6, but .*\(5,\) choices"):
         reader.read(0, "action", 2, 4)
 
 

@@ -101,6 +101,16 @@ def test_a_subset_of_a_mixture_keeps_the_weights(mixture: Path) -> None:
     assert dataset.subset([3, 4]).weighted_groups() == [(3, [0, 1])]
 
 
+def test_a_pattern_stands_for_all_that_it_matches(mixture: Path, tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "sim2.hdf5", (3,))
+    parts = [{"path": "sim*.hdf5", "weight": 1}, {"path": "real", "weight": 3, "rename": RENAME}]
+    dataset = open_dataset(write_mixture(mixture, parts), cameras=[])
+    assert dataset.weighted_groups() == [(0.5, [0, 1]), (0.5, [2]), (3, [3, 4, 5])]
+    write_mixture(mixture, [{"path": "none*.hdf5"}])
+    with pytest.raises(FileNotFoundError, match=r"mix.json: nothing matches .*none\*.hdf5"):
+        open_dataset(mixture)
+
+
 def test_parts_that_do_not_agree_are_refused(mixture: Path, tmp_path: Path) -> None:
     write_mixture(mixture, [{"path": "sim.hdf5"}, {"path": "real"}])
     with pytest.raises(ValueError, match=r"share no key: .*sim.hdf5 has \['state', .*'rename'"):

@@ -110,7 +110,7 @@ def test_imagination_is_under_the_actions_that_followed_the_history(
         images = history.images["top"][:, -1:].expand(-1, actions.shape[1], -1, -1, -1)
         return Frames({"top": images}, {"pos": actions}, {})
 
-    monkeypatch.setattr("scd_wm.imagine_run.as_imagine", lambda model, num_steps: echo)
+    monkeypatch.setattr("scd_wm.imagine_run.as_imagine", lambda *settings: echo)
     imagine_run(small_run, robot_file, tmp_path / "out", config=IMAGINE)
     with np.load(tmp_path / "out" / "imagined.npz") as file:
         for future in range(2):

@@ -164,7 +164,7 @@ def test_predicted_pushes_agree_roughly_with_the_simulator() -> None:
 
 
 def test_an_unknown_policy_is_refused_with_the_names(env: gym.Env) -> None:
-    with pytest.raises(ValueError, match=r"unknown policy 'clever'; there are \['random'"):
+    with pytest.raises(ValueError, match=r"unknown policy 'clever'; there are \['expert', 'r"):
         make_policy("clever", env)
 
 

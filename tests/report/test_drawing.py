@@ -11,7 +11,9 @@ from scd_wm.report.drawing import (
     compose,
     difference,
     film_strip,
+    font,
     resize,
+    shortened,
 )
 
 
@@ -77,3 +79,23 @@ def test_a_film_strip_holds_every_frame_in_order() -> None:
 def test_differences_are_doubled_and_cut(a: int, b: int, expected: int) -> None:
     one, other = (np.full((1, 1, 1, 3), x, np.uint8) for x in (a, b))
     assert (difference(one, other) == expected).all()
+
+
+def test_captions_that_fit_are_kept_and_others_are_cut() -> None:
+    caption = "real (robot0_eye_in_hand)"
+    length = font(13).getlength(caption)
+    assert shortened(caption, length) == caption
+    for width in (length - 1, length / 2, 30):
+        cut = shortened(caption, width)
+        assert font(13).getlength(cut) <= width
+        assert cut.endswith("\N{HORIZONTAL ELLIPSIS}")
+        assert caption.startswith(cut[:-1])
+
+
+def test_a_long_caption_leaves_the_clock_alone() -> None:
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    panels = [Panel(caption, images) for caption in ("real", "real (a camera of a long name)")]
+    short, long = (compose([panel], 1, 2, 96)[0] for panel in panels)
+    clock = slice(GAP + 96 - int(font(12).getlength("given")) - 1, None)
+    np.testing.assert_array_equal(short[:, clock], long[:, clock])
+    assert (short != long).any()
