@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from scd_wm.convert import convert
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from tests.datasets.write_lerobot import write_lerobot_v3
 from tests.datasets.write_minari import write_episode, write_metadata
@@ -214,6 +215,20 @@ def npz_leads_folder(tmp_path: Path) -> Path:
     from tests.datasets.write_npz import write_npz
 
     return write_npz(tmp_path / "npz_leads", leads=True)
+
+
+def write_store(folder: Path, lengths: Sequence[int] = LENGTHS) -> Path:
+    """Write a store."""
+    source = write_robomimic(folder.with_name("source_of_store.hdf5"), lengths)
+    convert(source, folder)
+    source.unlink()
+    return folder
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path) -> Path:
+    """Return a store of episodes of `LENGTHS` steps."""
+    return write_store(tmp_path / "store")
 
 
 @pytest.fixture

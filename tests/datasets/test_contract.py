@@ -10,9 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from scd_wm.clip import Clip
+from scd_wm.convert import convert
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.testing import check_reader
+from tests.test_convert import check_equal
 
 LENGTHS = (5, 2, 7)
 FORMATS = [
@@ -24,6 +26,7 @@ FORMATS = [
     "replay_buffer_zip",
     "npz",
     "npz_leads",
+    "store",
 ]
 NAMES = {  # camera, vector, and whether the observation after the last action is stored
     "robomimic": ("top_image", "state", True),
@@ -34,6 +37,7 @@ NAMES = {  # camera, vector, and whether the observation after the last action i
     "replay_buffer_zip": ("img", "state", False),
     "npz": ("top", "state", False),
     "npz_leads": ("top", "state", True),
+    "store": ("top_image", "state", True),
 }
 
 
@@ -55,6 +59,7 @@ def path(format_name: str, request: pytest.FixtureRequest) -> Path:
         "replay_buffer_zip": "replay_buffer_zip",
         "npz": "npz_folder",
         "npz_leads": "npz_leads_folder",
+        "store": "store_folder",
     }[format_name]
     found: Path = request.getfixturevalue(fixture)
     return found
@@ -251,3 +256,23 @@ def test_numbers_are_float32(dataset: RobotDataset) -> None:
 
 def test_the_reader_keeps_its_contract(path: Path) -> None:
     check_reader(open_reader(path))
+
+
+def test_every_format_converts_to_a_store_byte_by_byte(path: Path, tmp_path: Path) -> None:
+    convert(path, tmp_path / "converted")
+    check_equal(open_reader(tmp_path / "converted"), open_reader(path))
+
+
+def test_every_format_converts_to_a_robomimic_file(
+    path: Path, tmp_path: Path, format_name: str
+) -> None:
+    camera, vector, stored = NAMES[format_name]
+    convert(path, tmp_path / "converted.hdf5")
+    dataset = open_dataset(tmp_path / "converted.hdf5")
+    for episode, length in enumerate(LENGTHS):
+        clip = dataset.clip(episode, 0, length + 1)
+        for t in range(length + stored):
+            assert which(clip.images[camera][t]) == (episode, t)
+            assert clip.vectors[vector][t].tolist() == [episode, t]
+        assert clip.valid[vector].tolist() == [True] * length + [stored]
+        assert clip.actions.tolist() == [[episode, t] for t in range(length)]

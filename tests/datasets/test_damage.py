@@ -29,6 +29,7 @@ from tests.datasets.conftest import (
     write_lerobot_v3_folder,
     write_minari_folder,
     write_robomimic,
+    write_store,
 )
 from tests.datasets.damage import copy_of, damage
 from tests.datasets.write_npz import write_npz
@@ -48,6 +49,7 @@ SAMPLES: dict[str, Write] = {  # writes a small data set into a folder, returns 
     "zarr 3 replay buffer": lambda folder: write_replay_buffer(folder / "data", zarr_format=3),
     "zipped replay buffer": lambda folder: write_replay_buffer(folder / "data.zarr.zip"),
     "npz episodes": lambda folder: write_npz(folder / "data"),
+    "store": lambda folder: write_store(folder / "data"),
     "minari": lambda folder: write_minari_folder(folder / "set"),
 }
 
