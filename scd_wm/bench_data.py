@@ -235,11 +235,11 @@ def _resident_in_epoch(store: Path, dataset: RobotDataset, config: BenchConfig) 
     for step in range(num_steps):
         loader.batch(step)
         if step == num_steps // 10:
-            early = _resident_mib()
-    return {"after_a_tenth": early, "at_the_end": _resident_mib(), "steps": num_steps}
+            early = resident_mib()
+    return {"after_a_tenth": early, "at_the_end": resident_mib(), "steps": num_steps}
 
 
-def _resident_mib() -> float | None:
+def resident_mib() -> float | None:
     """Return the resident memory of this process, where Linux tells it."""
     statm = Path("/proc/self/statm")
     if not statm.is_file():
