@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from scd_wm.datasets.store import array_hash, episode_file
@@ -44,7 +45,7 @@ def damage_of(path: Path) -> list[str]:
             step = array.rows * max(1, ROWS_BYTES // array.chunk_bytes)
             for start in range(0, array.shape[0], step):
                 rows = file.read(key, start, min(start + step, array.shape[0]))
-                sums.update(rows.tobytes())
+                sums.update(np.ascontiguousarray(rows).data)
             if sums.hexdigest() != file.attributes["sha256"][key]:
                 lines.append(f"{key} in {path} differs from its source")
     except ValueError as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import h5py
 import numpy as np
 
 from scd_wm.convert import convert
@@ -29,6 +30,24 @@ def write_store(dataset: RobotDataset, path: Path) -> None:
 def write_robomimic(dataset: RobotDataset, path: Path) -> None:
     """Write the episodes of a data set as a robomimic file, compressed as `collect` does."""
     convert(dataset.info.path, path, target_format="robomimic")
+
+
+def write_raw_robomimic(dataset: RobotDataset, path: Path) -> None:
+    """Write the episodes of a data set as a robomimic file as robomimic does: not compressed."""
+    packed = path.with_suffix(".packed")
+    write_robomimic(dataset, packed)
+    with h5py.File(packed, "r") as source, h5py.File(path, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                target.create_dataset(name, data=item[()])
+            else:
+                target.require_group(name)
+            for key, value in item.attrs.items():
+                target[name].attrs[key] = value
+
+        source.visititems(copy)
+    packed.unlink()
 
 
 def write_lerobot(dataset: RobotDataset, path: Path) -> None:
@@ -81,6 +100,7 @@ def _write_video(path: Path, images: np.ndarray, fps: int) -> None:
 SOURCES: dict[str, Callable[[RobotDataset, Path], None]] = {
     "store": write_store,
     "robomimic.hdf5": write_robomimic,
+    "raw robomimic.hdf5": write_raw_robomimic,
     "lerobot": write_lerobot,
 }
 """Name of the file or folder: how it is written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.datasets.selection import select
 
 EPISODE_BYTES = 2**32  # images of an episode, which the writer takes whole
+COPIES = 2  # of images: obs and next_obs
+RESERVE = 2**24  # bytes, for all that are no images
 GYM_TYPE = 2  # robomimic's number for environments of Gymnasium
 
 
@@ -38,6 +41,7 @@ def write_robomimic(
 
     Raises:
         FileExistsError: If `target` exists and `overwrite` is False.
+        OSError: If there is too little room.
         ValueError: If images are of several sizes, an episode is too large to hold, or no episode
             can be written.
     """
@@ -58,6 +62,7 @@ def write_robomimic(
     with RobomimicWriter(target, env_args(info), overwrite=overwrite) as writer:
         for number in tqdm(usable, desc=f"converting to {target}", unit="episode"):
             name = info.episodes[number].name
+            _check_room(target, COPIES * image_bytes(info, info.episodes[number], choice))
             try:
                 arrays = {k: _join(parts) for k, _, parts in episode_arrays(reader, number, choice)}
                 add_episode(writer, info, number, arrays)
@@ -74,7 +79,7 @@ def write_robomimic(
         "damaged": len(damaged),
         "source_bytes": bytes_of(source_paths(reader)),
         "image_bytes": sum(image_bytes(info, info.episodes[i], choice) for i in usable),
-        "written_bytes": target.stat().st_size,
+        "target_bytes": target.stat().st_size,
         "damaged_episodes": damaged,
         "left_out": left_out,
     }
@@ -100,6 +105,17 @@ def add_episode(
         arrays.get("terminated"),
         info.episodes[number].success if success is None else success,
     )
+
+
+def _check_room(target: Path, needed: int) -> None:
+    """Raise OSError before a disk is full, as HDF5 then leaves the process in ruins."""
+    free = shutil.disk_usage(target.parent).free
+    if free < needed + RESERVE:
+        raise OSError(
+            f"{target.parent} has {free / 1e6:.0f} MB free, the next episode takes up to "
+            f"{(needed + RESERVE) / 1e6:.0f} MB; make room, or choose another disk, fewer cameras "
+            "or a smaller image size"
+        )
 
 
 def _join(parts: Any) -> np.ndarray:

@@ -125,7 +125,7 @@ class StoreJob:
             **{status: count[status] for status in ("written", "changed", "kept", "damaged")},
             "source_bytes": bytes_of(source_paths(self.reader)),
             "image_bytes": images,
-            "written_bytes": bytes_of([self.target]),
+            "target_bytes": bytes_of([self.target]),
             "damaged_episodes": self._damaged(outcomes),
         }
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
@@ -112,6 +113,11 @@ def run_tasks(task: Task, work: Sequence[Work], workers: int) -> Generator[Outco
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process that converts was killed, perhaps for want of memory; go on with the "
+                "same command and fewer --workers"
+            ) from error
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

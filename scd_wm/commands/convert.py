@@ -84,5 +84,5 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, Any]]:
             rows.append((name.removesuffix("_bytes"), f"{value / 1e6:,.1f} MB"))
         elif isinstance(value, str | int | float):
             rows.append((name, value))
-    ratio = summary["image_bytes"] / max(1, summary["written_bytes"])
-    return [*rows, ("images to written", f"{ratio:.2f}")]
+    ratio = summary["image_bytes"] / max(1, summary["target_bytes"])
+    return [*rows, ("images to target", f"{ratio:.2f}")]
