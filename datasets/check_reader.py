@@ -13,7 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.reader import (
+    ACTION,
+    EpisodeInfo,
+    Field,
+    ImageSource,
+    Reader,
+    SourceInfo,
+    VideoReader,
+)
 from scd_wm.spec import OUTCOMES
 
 EPISODES = 5  # that are read, spread evenly
@@ -157,12 +165,12 @@ def _check_video(reader: VideoReader) -> None:
     cameras = [name for name, field in reader.info.fields.items() if field.kind == "image"]
     for camera in cameras:
         index = next(i for i, e in enumerate(reader.info.episodes) if camera not in e.missing)
-        file = reader.image_source(index, camera)
-        if file is None:
+        source = reader.image_source(index, camera)
+        if source is None:
             continue
-        _require(
-            file.exists(), f"image_source({index}, {camera!r}) names {file}, which is not there"
-        )
+        what = f"image_source({index}, {camera!r})"
+        _require(isinstance(source, ImageSource), f"{what} must be an ImageSource, is {source!r}")
+        _require(source.path.exists(), f"{what} names {source.path}, which is not there")
         num_frames = reader.info.episodes[index].num_observations
         decoded: Iterable[np.ndarray] = islice(reader.decode(index, camera), ROWS)
         rows = reader.read(index, camera, 0, min(ROWS, num_frames))

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.formats import open_reader
-from scd_wm.datasets.frame_skip import skip_actions, skip_episode, skip_outcome
 from scd_wm.datasets.image_cache import ImageCache
 from scd_wm.datasets.measure import data_spec, image_delta
 from scd_wm.datasets.memory import MEMORY_BYTES, EpisodeArrays, Memory
 from scd_wm.datasets.mixture import MixedReader
 from scd_wm.datasets.options import DataOptions
-from scd_wm.datasets.reader import ACTION, EpisodeInfo, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.reader import EpisodeInfo, Reader, SourceInfo, VideoReader
 from scd_wm.datasets.renamed import rename_keys
+from scd_wm.datasets.selected_reader import SelectedReader
 from scd_wm.datasets.selection import Selection, select
-from scd_wm.datasets.windows import gather, within
+from scd_wm.datasets.windows import gather, list_windows, within
 from scd_wm.spec import CameraSpec, Spec
 
 
@@ -55,8 +55,8 @@ def open_dataset(
         FileNotFoundError: If there is nothing at `path`.
         KeyError: If the data has no such camera, vector or mask; the message lists those it has.
         TypeError: If `changes` names no field of `DataOptions`.
-        ValueError: If the format is unknown, the data damaged, an option out of range, or images
-            differ in size without `image_size`.
+        ValueError: If the format is unknown, the data damaged, an option or `memory_bytes` out of
+            range, or images differ in size without `image_size`.
     """
     options = replace(DataOptions() if options is None else options, **changes)
     source = open_reader(path, reader)
@@ -108,6 +108,7 @@ class RobotDataset:
         self.outcomes = reader.info.outcomes
         self.fps = None if self.info.fps is None else self.info.fps / self.options.frame_skip
         self._reader, self._cache, self._mixture = reader, cache, mixture
+        self._selected = SelectedReader(reader, selection, cache)
         self._choose(indices)
         number_bytes = min(self.number_bytes, memory_bytes // 2)
         self._numbers_memory = Memory[EpisodeArrays](number_bytes)
@@ -116,9 +117,7 @@ class RobotDataset:
     def _choose(self, indices: Sequence[int]) -> None:
         """Use the episodes of these indices in the source."""
         self.indices = tuple(indices)
-        self.episodes = [
-            skip_episode(self.info.episodes[i], self.options.frame_skip) for i in self.indices
-        ]
+        self.episodes = [self._selected.episode(index) for index in self.indices]
 
     @property
     def image_sizes(self) -> dict[str, tuple[int, int]]:
@@ -128,8 +127,7 @@ class RobotDataset:
     @property
     def action_dim(self) -> int:
         """Values A of an action after frame skip."""
-        stacked = self.options.action_mode == "stack"
-        return self.info.action_dim * (self.options.frame_skip if stacked else 1)
+        return self._selected.action_dim
 
     @property
     def num_steps(self) -> int:
@@ -139,7 +137,7 @@ class RobotDataset:
     @property
     def number_bytes(self) -> int:
         """Bytes in memory of the vectors, actions and outcomes of all episodes."""
-        return self._step_bytes() * self.num_steps
+        return sum(map(self._selected.num_bytes, self.indices))
 
     def subset(self, episodes: Sequence[int]) -> RobotDataset:
         """Return the data set with only the episodes of these indices; both share one memory."""
@@ -152,12 +150,9 @@ class RobotDataset:
 
         All are one group but in a mixture with weights.
         """
-        if self._mixture is None or self._mixture.weights is None:
+        if self._mixture is None:
             return [(1.0, list(range(len(self.episodes))))]
-        members: dict[int, list[int]] = {}
-        for index, source in enumerate(self.indices):
-            members.setdefault(self._mixture.part_of[source], []).append(index)
-        return [(self._mixture.weights[part], group) for part, group in sorted(members.items())]
+        return self._mixture.weighted_groups(self.indices)
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[RobotDataset, RobotDataset]:
         """Divide the episodes at random into those to train on and those held out.
@@ -210,13 +205,8 @@ class RobotDataset:
         Returns:
             (N, 2) int64: the episode's index and the first frame, episodes in order.
         """
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-        windows = [np.zeros((0, 2), np.int64)]
-        for index, episode in enumerate(self.episodes):
-            starts = np.arange(-1 if start_frame else 0, episode.num_actions + 2 - num_frames)
-            windows.append(np.stack([np.full_like(starts, index), starts], axis=1))
-        return np.concatenate(windows)
+        lengths = [episode.num_actions + 1 for episode in self.episodes]
+        return list_windows(lengths, num_frames, -1 if start_frame else 0)
 
     def clip(self, episode: int, start: int, num_frames: int) -> Clip:
         """Return consecutive frames of an episode with the actions between them.
@@ -290,7 +280,7 @@ class RobotDataset:
         num_frames, size = self.episodes[episode].num_observations, self.image_sizes[camera]
         whole = self._image_memory.get(
             (self.indices[episode], camera),
-            num_frames * _image_bytes(size),
+            num_frames * size[0] * size[1] * 3,
             lambda: self._read_images(episode, camera, 0, num_frames),
         )
         return (
@@ -299,52 +289,11 @@ class RobotDataset:
 
     def arrays(self, episode: int) -> EpisodeArrays:
         """Return all of an episode but its images."""
+        index, selected = self.indices[episode], self._selected
         kept = self._numbers_memory.get(
-            self.indices[episode],
-            self.episodes[episode].num_actions * self._step_bytes(),
-            lambda: self._read_arrays(episode),
+            index, selected.num_bytes(index), lambda: selected.arrays(index)
         )
-        return self._read_arrays(episode) if kept is None else kept
-
-    def _step_bytes(self) -> int:
-        """Return the size of all numbers of a step."""
-        lengths = [self.info.fields[name].shape[0] for name in self.vectors]
-        return 4 * (sum(lengths) + self.action_dim + len(self.outcomes))
+        return selected.arrays(index) if kept is None else kept
 
     def _read_images(self, episode: int, camera: str, start: int, stop: int) -> np.ndarray:
-        view, skip = self.selection.views[camera], self.options.frame_skip
-        if start >= stop:
-            return np.zeros((0, *view.size, 3), np.uint8)
-        index, rows = self.indices[episode], (start * skip, (stop - 1) * skip + 1)
-        if self._cache and self._cache.covers(index, camera):
-            return self._cache.read(index, camera, view, *rows)[::skip]
-        return view.apply(self._reader.read(index, camera, *rows)[::skip])
-
-    def _read_arrays(self, episode: int) -> EpisodeArrays:
-        source, skip = self.info.episodes[self.indices[episode]], self.options.frame_skip
-        kept = self.episodes[episode].num_observations
-        vectors = {n: self._numbers(episode, n, source.num_observations) for n in self.vectors}
-        outcome = {n: self._numbers(episode, n, source.num_actions) for n in self.outcomes}
-        actions = self._numbers(episode, ACTION, source.num_actions)
-        return EpisodeArrays(
-            vectors={name: rows[::skip][:kept] for name, rows in vectors.items()},
-            actions=skip_actions(actions, skip, self.options.action_mode),
-            outcome={name: skip_outcome(name, rows, skip) for name, rows in outcome.items()},
-        )
-
-    def _numbers(self, episode: int, key: str, num_rows: int) -> np.ndarray:
-        """Read rows of numbers as float32 and check that they are finite."""
-        rows = self._reader.read(self.indices[episode], key, 0, num_rows).astype(np.float32)
-        bad = ~np.isfinite(rows).reshape(num_rows, -1).all(axis=1)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(
-                f"{key} of {self.episodes[episode].name} in {self.info.path} is not finite at row "
-                f"{row}: {rows[row].tolist()}; {int(bad.sum())} of {num_rows} rows are so; repair "
-                "the data or leave the episode out"
-            )
-        return rows
-
-
-def _image_bytes(size: tuple[int, int]) -> int:
-    return size[0] * size[1] * 3
+        return self._selected.images(self.indices[episode], camera, start, stop)

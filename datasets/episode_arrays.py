@@ -227,7 +227,8 @@ def _state(file: Path) -> str:
 
 def _video(reader: Reader, number: int, camera: str) -> Path | None:
     """Return the file of a camera's images, if they must be decoded one after the other."""
-    return reader.image_source(number, camera) if isinstance(reader, VideoReader) else None
+    source = reader.image_source(number, camera) if isinstance(reader, VideoReader) else None
+    return source.path if source else None
 
 
 def _image_batches(reader: Reader, number: int, camera: str) -> Iterator[np.ndarray]:

@@ -16,9 +16,9 @@ from PIL import Image
 from scd_wm.datasets.hdf5_chunks import check_stored
 from scd_wm.datasets.hdf5_file import HDF5_ERRORS, Array, describe
 from scd_wm.datasets.limits import check_images, check_numbers
+from scd_wm.datasets.pixels import image_shape, to_rgb, to_uint8, white_level
 from scd_wm.datasets.reader import Field
 from scd_wm.datasets.skipped import Skipped
-from scd_wm.datasets.stored_images import image_shape, to_uint8, white_level
 
 JPEG_START = b"\xff\xd8\xff"
 
@@ -98,7 +98,8 @@ class FieldTable:
             return rows.reshape(len(rows), -1)
         if rows.dtype == object or rows.ndim == 2:
             return _decode(rows, shape, where)
-        return to_uint8(rows, self._white_levels.get(key), where)
+        layout = "HWC" if rows.shape[3] == 3 else "CHW"
+        return to_uint8(where, to_rgb(rows, layout), 255 / self._white_levels.get(key, 255.0))
 
 
 def _layout(field: Field) -> tuple[object, ...]:

@@ -24,8 +24,9 @@ LAYOUT = "3"  # of an entry; another text makes old entries unused
 class ImageCache:
     """Images of a data set whose reader decodes video.
 
-    An entry belongs to a file's path, size and modification time, the camera and the view: a
-    video that changes is decoded again.
+    An entry belongs to a part of a file with that path, size and modification time, the number of
+    frames and the view: a video that changes, or in which an episode begins elsewhere than it did,
+    is decoded again; a camera that is renamed or opened in a mixture is not.
 
     Args:
         reader: Decodes what is not in the cache.
@@ -78,10 +79,10 @@ class ImageCache:
     def _entry(self, episode: int, camera: str, view: ImageView) -> Path:
         source = self._reader.image_source(episode, camera)
         assert source is not None  # the caller has asked `covers`
-        source, stat = source.resolve(), source.stat()
-        name = self._reader.info.episodes[episode].name
-        identity = (LAYOUT, source, stat.st_size, stat.st_mtime_ns, name, camera, *view)
-        return self._disk.entry(identity)
+        path, stat = source.path.resolve(), source.path.stat()
+        num_frames = self._reader.info.episodes[episode].num_observations
+        file = (path, stat.st_size, stat.st_mtime_ns)
+        return self._disk.entry((LAYOUT, *file, source.part, num_frames, *view))
 
     def _write(self, entry: Path, episode: int, camera: str, view: ImageView) -> None:
         """Decode one video into `entry`; on an error leave nothing."""

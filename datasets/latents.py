@@ -154,7 +154,9 @@ class LatentDataset(RobotDataset):
         reader, video = self._reader, None
         if isinstance(reader, VideoReader):
             video = reader.image_source(index, camera)
-        path = video or path
+        if video is not None:
+            path = video.path
+            yield video.part
         if path.is_file():
             stat = path.stat()
             yield from (path.resolve(), stat.st_size, stat.st_mtime_ns)

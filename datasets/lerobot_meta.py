@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,3 @@ def check_totals(info: Mapping[str, Any], num_episodes: int, num_steps: int, not
     for key, number in found.items():
         if info.get(key, number) != number:
             notes.add(key, f"{key}: says {info[key]}, usable are {number}")
-
-
-def some(indices: Iterable[int]) -> str:
-    """Return the first few indices as text."""
-    shown = list(indices)
-    return ", ".join(map(str, shown[:5])) + (", ..." if len(shown) > 5 else "")

@@ -17,7 +17,7 @@ import numpy as np
 from scd_wm.datasets.lerobot_images import stored_images
 from scd_wm.datasets.lerobot_scan import OUTCOME_COLUMNS, scan, start_time
 from scd_wm.datasets.lerobot_table import RecentRows, check_pyarrow
-from scd_wm.datasets.reader import ACTION
+from scd_wm.datasets.reader import ACTION, ImageSource
 from scd_wm.datasets.video import decode
 
 
@@ -54,10 +54,13 @@ class LeRobotReader:
             rows = self._rows.read(place.table, column, first, last)
         return rows[:, 0] if key in OUTCOME_COLUMNS else rows
 
-    def image_source(self, episode: int, key: str) -> Path:
+    def image_source(self, episode: int, key: str) -> ImageSource:
         """See `scd_wm.datasets.reader.VideoReader.image_source`."""
         place = self._scan.episodes[episode]
-        return place.videos[key].path if key in self._scan.videos else place.table.path
+        if key not in self._scan.videos:
+            return ImageSource(place.table.path, f"{key} from row {place.start}")
+        part, header = place.videos[key], self._scan.videos[key][place.index]
+        return ImageSource(part.path, f"from {start_time(place, part, header)} s")
 
     def decode(self, episode: int, key: str) -> Iterator[np.ndarray]:
         """See `scd_wm.datasets.reader.VideoReader.decode`."""
@@ -67,7 +70,7 @@ class LeRobotReader:
             for number, image in enumerate(self._images(episode, key)):
                 if image.shape != shape:
                     raise ValueError(
-                        f"image {number} in {self.image_source(episode, key)} has shape "
+                        f"image {number} in {self.image_source(episode, key).path} has shape "
                         f"{image.shape}, expected {shape}"
                     )
                 yield image

@@ -18,9 +18,10 @@ from scd_wm.datasets.lerobot_episodes import (
     fill_template,
     first_frame,
 )
-from scd_wm.datasets.lerobot_meta import Notes, some
+from scd_wm.datasets.lerobot_meta import Notes
 from scd_wm.datasets.lerobot_table import RecentRows, Table
 from scd_wm.datasets.limits import check_episodes
+from scd_wm.datasets.skipped import some
 
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"

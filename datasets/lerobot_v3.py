@@ -21,9 +21,10 @@ from scd_wm.datasets.lerobot_episodes import (
     fill_template,
     first_frame,
 )
-from scd_wm.datasets.lerobot_meta import Notes, some
+from scd_wm.datasets.lerobot_meta import Notes
 from scd_wm.datasets.lerobot_table import RecentRows, Table
 from scd_wm.datasets.limits import check_episodes
+from scd_wm.datasets.skipped import some
 
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 

@@ -92,6 +92,8 @@ class ClipLoader:
             prefetch: Batches that a thread loads ahead; 0 loads each when it is asked for. The
                 thread ends when the iterator is closed or deleted, and its errors are raised here.
         """
+        if prefetch < 0:
+            raise ValueError(f"prefetch must be 0 or more, got {prefetch}")
         if prefetch == 0:
             return self._load(start_step)
         return _prefetched(self._load(start_step), prefetch)

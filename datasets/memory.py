@@ -11,6 +11,7 @@ A values of an action.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -36,29 +37,45 @@ class Memory(Generic[Value]):
 
     Args:
         limit: In bytes.
+
+    Raises:
+        ValueError: If `limit` is below 0.
     """
 
     def __init__(self, limit: int) -> None:
+        if limit < 0:
+            raise ValueError(f"what is kept in memory must be 0 bytes or more, got {limit}")
         self.limit, self.used = limit, 0
         self._kept: dict[Hashable, Value] = {}
+        self._lock = threading.Lock()  # of the two above; nothing is read while it is held
 
     def get(self, key: Hashable, size: int, read: Callable[[], Value]) -> Value | None:
         """Return a value, reading and keeping it the first time; None if there is no room for it.
 
-        Threads that ask for the same value at the same time may each read it; one is kept.
+        Room is taken before a value is read, so that threads together keep to the limit. Those
+        that ask for the same value at the same time may each read it; one is kept.
 
         Args:
             key: Which value.
             size: Its bytes.
             read: Called if the value is not kept yet and there is room.
         """
-        if key not in self._kept:
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key]
             if self.used + size > self.limit:
                 return None
+            self.used += size
+        is_kept = False
+        try:
             value = read()
-            if self._kept.setdefault(key, value) is value:
-                self.used += size
-        return self._kept[key]
+            with self._lock:
+                is_kept = self._kept.setdefault(key, value) is value
+                return self._kept[key]
+        finally:
+            if not is_kept:
+                with self._lock:
+                    self.used -= size
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit, "used": 0, "_kept": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit,)

@@ -44,7 +44,8 @@ def is_minari(path: Path) -> bool:
 
 
 def _data_folder(path: Path) -> Path:
-    return path if path.name == "data" or (path / MAIN_FILE).is_file() else path / "data"
+    inside = path / "data"
+    return path if (path / MAIN_FILE).is_file() or not inside.is_dir() else inside
 
 
 def main_file(path: Path) -> Path:

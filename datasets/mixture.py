@@ -7,9 +7,9 @@ A mixture is a JSON file, which opens as any data set does:
                {"path": "real/*.hdf5", "weight": 3, "rename": {"observation.state": "state"}}]}
 
 Paths are relative to the file; a pattern stands for all that it matches, which share the weight. In
-training a clip comes from a part with a probability in
-proportion to the part's weight; without weights, in proportion to its clips. `rename` makes keys
-agree; keys that only some of the parts have are not used.
+training a clip comes from a part with a probability in proportion to the part's weight; without
+weights, in proportion to its clips. `rename` makes keys agree; keys that only some of the parts
+have are not used. A part may be of any format but a mixture.
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from scd_wm.datasets.limits import check_episodes
-from scd_wm.datasets.reader import EpisodeInfo, Field, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.reader import (
+    EpisodeInfo,
+    Field,
+    ImageSource,
+    Reader,
+    SourceInfo,
+    VideoReader,
+)
 from scd_wm.datasets.renamed import rename_keys
 
 FORMAT = "scd_wm mixture"
-PART_KEYS = {"path", "weight", "rename"}
+KEYS, PART_KEYS = {"format", "parts"}, {"path", "weight", "rename"}
 
 
 class Opener(Protocol):
@@ -64,6 +71,11 @@ def open_mixture(path: Path, open_part: Opener) -> MixedReader:
         ValueError: If the file is not as described above, a part is damaged, or parts do not agree.
     """
     entries = [part for entry in _entries(path) for part in _expand(path, entry)]
+    for entry in entries:
+        if is_mixture(entry["path"]):
+            raise ValueError(
+                f"{path}: part {entry['path']} is a mixture itself; name its parts in its place"
+            )
     readers = [rename_keys(open_part(entry["path"]), entry.get("rename", {})) for entry in entries]
     weights = [float(entry["weight"]) for entry in entries if "weight" in entry]
     return MixedReader(path, readers, weights or None)
@@ -87,9 +99,12 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    parts = data.get("parts") if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    parts, unknown = data.get("parts"), sorted(set(data) - KEYS)
     if not isinstance(parts, list) or not parts:
         raise ValueError(f"{path} needs 'parts', a list of data sets with 'path' and 'weight'")
+    if unknown:
+        raise ValueError(f"{path} has {unknown}; allowed are {sorted(KEYS)}")
     for number, part in enumerate(parts):
         if not isinstance(part, dict) or not isinstance(part.get("path"), str):
             raise ValueError(f"{path}: part {number} needs a 'path', got {part!r}")
@@ -98,8 +113,11 @@ def _entries(path: Path) -> list[dict[str, Any]]:
             raise ValueError(
                 f"{path}: part {number} has {unknown}; allowed are {sorted(PART_KEYS)}"
             )
-        if not isinstance(part.get("rename", {}), dict):
-            raise ValueError(f"{path}: 'rename' of part {number} must be old: new, got {part!r}")
+        names = part.get("rename", {})
+        if not isinstance(names, dict) or not all(isinstance(n, str) and n for n in names.values()):
+            raise ValueError(
+                f"{path}: 'rename' of part {number} must be old: new, texts both, got {names!r}"
+            )
     weights = [part.get("weight") for part in parts]
     numbers = [isinstance(w, int | float) and 0 < w < float("inf") for w in weights]
     if not all(numbers) and any(weight is not None for weight in weights):
@@ -125,7 +143,7 @@ class MixedReader:
         infos = [reader.info for reader in readers]
         _check_alike(infos)
         shared = {
-            key: field
+            key: replace(field, dtype=_common_dtype([info.fields[key] for info in infos]))
             for key, field in infos[0].fields.items()
             if all(key in info.fields for info in infos)
         }
@@ -160,12 +178,21 @@ class MixedReader:
         """Where the parts are."""
         return [part.reader.info.path for part in self._parts]
 
+    def weighted_groups(self, episodes: Sequence[int]) -> list[tuple[float, list[int]]]:
+        """Return the weight of each part, and which of these episodes are of it."""
+        members: dict[int, list[int]] = {}
+        for index, episode in enumerate(episodes):
+            members.setdefault(self.part_of[episode], []).append(index)
+        weights = self.weights or (1.0,) * len(self._parts)
+        return [(weights[part], group) for part, group in sorted(members.items())]
+
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         """See `scd_wm.datasets.reader.Reader.read`."""
-        part = self._parts[self.part_of[episode]]
-        return part.reader.read(episode - part.first, key, start, stop)
+        part, field = self._parts[self.part_of[episode]], self.info.fields.get(key)
+        rows = part.reader.read(episode - part.first, key, start, stop)
+        return rows if field is None else rows.astype(field.dtype, copy=False)
 
-    def image_source(self, episode: int, key: str) -> Path | None:
+    def image_source(self, episode: int, key: str) -> ImageSource | None:
         """See `scd_wm.datasets.reader.VideoReader.image_source`."""
         part = self._parts[self.part_of[episode]]
         if not isinstance(part.reader, VideoReader):
@@ -181,11 +208,15 @@ class MixedReader:
 
 def _check_alike(infos: Sequence[SourceInfo]) -> None:
     """Raise ValueError at the first size in which a part differs from the first."""
-    first = infos[0]
+    first, timed = infos[0], next((info for info in infos if info.fps), infos[0])
     for info in infos[1:]:
+        if info.fps and info.fps != timed.fps:
+            raise ValueError(
+                f"cannot mix {timed.path} with {info.path}: steps a second: {timed.fps:g} and "
+                f"{info.fps:g}; bring one to the rate of the other"
+            )
         pairs: list[tuple[str, object, object]] = [
             ("actions of length", first.action_dim, info.action_dim),
-            ("steps a second:", first.fps or info.fps, info.fps or first.fps),
         ]
         pairs += [
             (f"{key}:", _kind(first.fields[key]), _kind(field))
@@ -195,9 +226,14 @@ def _check_alike(infos: Sequence[SourceInfo]) -> None:
         for what, mine, theirs in pairs:
             if mine != theirs:
                 raise ValueError(
-                    f"cannot mix {first.path} with {info.path}: {what} {mine} and {theirs}; rename "
-                    "or choose keys that agree"
+                    f"cannot mix {first.path} with {info.path}: {what} {mine} and {theirs}"
+                    + ("" if what.startswith("actions") else "; 'rename' it in one of them")
                 )
+
+
+def _common_dtype(fields: Sequence[Field]) -> str:
+    """Return the dtype that holds the values of all parts."""
+    return np.result_type(*(field.dtype for field in fields)).name
 
 
 def _kind(field: Field) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from scd_wm.datasets.blocks import joined
 from scd_wm.datasets.limits import MAX_CHUNK_BYTES
 
 BLOCK_BYTES = 2**24  # of rows that are read together
@@ -54,11 +55,7 @@ class NpzArray:
             ValueError: If the file is damaged.
         """
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("="))
-        done = 0
-        for block in self.blocks(start, stop):
-            rows[done : done + len(block)] = block
-            done += len(block)
-        return rows
+        return joined(self.blocks(start, stop), rows)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield the same rows in blocks of few bytes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -85,12 +85,19 @@ class Reader(Protocol):
         """
 
 
+class ImageSource(NamedTuple):
+    """Where the images of one camera in one episode come from."""
+
+    path: Path
+    part: str = ""  # which of the file's images, where it holds those of several
+
+
 @runtime_checkable
 class VideoReader(Reader, Protocol):
     """A reader whose images are decoded from files so slowly that they are kept in a cache."""
 
-    def image_source(self, episode: int, key: str) -> Path | None:
-        """Return the file that holds all images of an episode's camera; None if `read` is fast."""
+    def image_source(self, episode: int, key: str) -> ImageSource | None:
+        """Return the source of all images of an episode's camera; None if `read` is fast."""
 
     def decode(self, episode: int, key: str) -> Iterator[np.ndarray]:
         """Yield the images of an episode's camera in order, (H, W, 3) uint8 each."""

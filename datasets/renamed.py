@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from scd_wm.datasets.reader import ACTION, EpisodeInfo, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.reader import (
+    ACTION,
+    EpisodeInfo,
+    ImageSource,
+    Reader,
+    SourceInfo,
+    VideoReader,
+)
 from scd_wm.spec import OUTCOMES
 
 
@@ -61,7 +67,7 @@ class _RenamedVideo(_Renamed):
 
     _reader: VideoReader
 
-    def image_source(self, episode: int, key: str) -> Path | None:
+    def image_source(self, episode: int, key: str) -> ImageSource | None:
         """See `scd_wm.datasets.reader.VideoReader.image_source`."""
         return self._reader.image_source(episode, self._old.get(key, key))
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from scd_wm.datasets.limits import check_episodes, check_images, check_numbers
+from scd_wm.datasets.pixels import white_level
 from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, SourceInfo
+from scd_wm.datasets.skipped import some
 from scd_wm.datasets.zarr_array import ZarrArray
 from scd_wm.datasets.zarr_files import MARKERS, ZarrFiles, open_files
 from scd_wm.spec import OUTCOMES
@@ -21,7 +23,6 @@ from scd_wm.spec import OUTCOMES
 ENDS = "meta/episode_ends"
 MAX_FLAT = 256  # values of an array such as (N, 9, 2) that are still taken for a vector
 LOOKED_AT = 3  # chunks of float images whose values tell their range
-FROM_0_TO_1, FROM_0_TO_255 = 255.0, 1.0  # factors to 0 to 255
 
 
 @dataclass(frozen=True)
@@ -207,21 +208,21 @@ def _scale(array: ZarrArray) -> float:
     is above 1, and from 0 to 255 otherwise.
 
     Raises:
-        ValueError: If they are of another dtype or go below 0.
+        ValueError: If they are of another dtype, or values are NaN or lie in neither range.
     """
     if array.dtype == np.uint8:
-        return FROM_0_TO_255
+        return 1.0
     if array.dtype.kind != "f":
         raise ValueError(f"images are {array.dtype}; expected uint8 or float")
     height = array.layout.chunks[0]
     rows = {int(i) // height * height for i in np.linspace(0, max(len(array) - 1, 0), LOOKED_AT)}
-    low, high = np.inf, -np.inf
-    for row in rows:
-        for block in array.blocks(row, min(row + height, len(array))):
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
-    if low < 0:
-        raise ValueError(f"images have values down to {low:g}; expected 0 to 1 or 0 to 255")
-    return FROM_0_TO_1 if high <= 1 else FROM_0_TO_255
+    ends = [
+        end
+        for row in rows
+        for block in array.blocks(row, min(row + height, len(array)))
+        for end in (block.min(), block.max())
+    ]
+    return 255 / white_level(np.array(ends))
 
 
 def _note_missing(has: Mapping[str, np.ndarray], names: set[str], skipped: list[str]) -> None:
@@ -229,11 +230,10 @@ def _note_missing(has: Mapping[str, np.ndarray], names: set[str], skipped: list[
     for name in sorted(names):
         lacking = np.flatnonzero(~has[name])
         if len(lacking):
-            some = ", ".join(f"episode_{i}" for i in lacking[:3])
-            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            which = some([f"episode_{i}" for i in lacking])
             skipped.append(
                 f"data/{name}: rows of {len(lacking)} of {len(has[name])} episodes are not stored "
-                f"({some}{more}): the array is shorter than {ENDS} says, chunks were lost, or "
+                f"({which}): the array is shorter than {ENDS} says, chunks were lost, or "
                 "chunks of one value only were left out (write them with write_empty_chunks)"
             )
 
@@ -266,7 +266,7 @@ def _notes(
         if camera is None and len(array.shape) > 2:
             found.append(f"{array.shape[1:]} a row, read as a vector of {fields[name].shape[0]}")
         if camera is not None and array.dtype.kind == "f":
-            top = 1 if camera.scale == FROM_0_TO_1 else 255
+            top = round(255 / camera.scale)
             found.append(
                 f"{array.dtype.name} images taken to go from 0 to {top}, by the values of "
                 f"{LOOKED_AT} chunks, and rounded to uint8"

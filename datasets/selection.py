@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from scd_wm.datasets.image_view import Box, ImageView, check_fits
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.reader import EpisodeInfo, Reader, SourceInfo
+from scd_wm.datasets.skipped import some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,12 @@ def select(reader: Reader, options: DataOptions) -> tuple[Selection, tuple[int, 
     """
     info = reader.info
     cameras = choose_keys(info, "image", options.cameras)
+    for camera in options.crop if isinstance(options.crop, Mapping) else ():
+        if camera not in choose_keys(info, "image", None):
+            raise KeyError(
+                f"no camera {camera!r} to crop in {info.path}; it has "
+                f"{list(choose_keys(info, 'image', None))}"
+            )
     vectors = choose_keys(info, "vector", options.vectors)
     mode = options.action_mode
     if not isinstance(mode, str) and len(mode) != info.action_dim:
@@ -117,11 +124,7 @@ def _note(
     remaining = set(kept)
     dropped = [info.episodes[i].name for i in before if i not in remaining]
     if dropped:
-        more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
-        lines.append(
-            f"{len(dropped)} of {len(info.episodes)} episodes {what}: "
-            f"{', '.join(dropped[:3])}{more}"
-        )
+        lines.append(f"{len(dropped)} of {len(info.episodes)} episodes {what}: {some(dropped)}")
     return kept
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MAX_SHOWN = 3  # places named in a line
 
 
@@ -25,7 +27,7 @@ class Skipped:
         )
 
 
-def some(names: list[str]) -> str:
+def some(names: Sequence[object]) -> str:
     """Return the first few names as text, and how many more there are."""
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(names[:MAX_SHOWN]) + more
+    return ", ".join(map(str, names[:MAX_SHOWN])) + more

@@ -35,6 +35,25 @@ def gather(rows: Sequence[np.ndarray], starts: Sequence[int], length: int) -> Te
     return torch.from_numpy(batch)
 
 
+def list_windows(lengths: Sequence[int], num_frames: int, first: int) -> np.ndarray:
+    """List every window of `num_frames` frames, (N, 2) int64: the episode and its first frame.
+
+    Args:
+        lengths: Frames of each episode.
+        num_frames: F.
+        first: Frame at which windows may begin in every episode.
+
+    Raises:
+        ValueError: If `num_frames` is below 1.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+    counts = np.maximum(np.array(lengths, np.int64) + 1 - num_frames - first, 0)
+    episodes = np.repeat(np.arange(len(lengths)), counts)
+    before = np.repeat(np.cumsum(counts) - counts, counts)  # windows of earlier episodes
+    return np.stack([episodes, np.arange(len(episodes)) - before + first], axis=1)
+
+
 def within(starts: np.ndarray, counts: np.ndarray, length: int) -> Tensor:
     """Return which of `length` rows from each start exist, (B, F) bool.
 

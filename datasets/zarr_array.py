@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scd_wm.datasets.blocks import joined
 from scd_wm.datasets.zarr_codecs import CHECKSUM_BYTES, check_codec, unpack
 from scd_wm.datasets.zarr_files import ZarrFiles
 from scd_wm.datasets.zarr_layout import Layout, read_layout
@@ -62,11 +63,7 @@ class ZarrArray:
             ValueError: If a chunk is missing or damaged; names its file.
         """
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("="))
-        done = 0
-        for block in self.blocks(start, stop):
-            rows[done : done + len(block)] = block
-            done += len(block)
-        return rows
+        return joined(self.blocks(start, stop), rows)
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield rows `start` to `stop - 1` in blocks of at most the rows of a chunk."""
@@ -160,10 +157,11 @@ class ZarrArray:
         """Return offset and length of a chunk in the shard that holds it."""
         layout = self.layout
         grid = [f // c for f, c in zip(layout.file_chunks, layout.chunks, strict=True)]
-        if self._shard is None or self._shard[0] != name:
-            self._shard = name, self._read_index(name, size, math.prod(grid))
+        shard = self._shard  # once: another thread may read another shard meanwhile
+        if shard is None or shard[0] != name:
+            shard = self._shard = name, self._read_index(name, size, math.prod(grid))
         inside = tuple(p % n for p, n in zip(position, grid, strict=True))
-        offset, length = (int(n) for n in self._shard[1][np.ravel_multi_index(inside, grid)])
+        offset, length = (int(n) for n in shard[1][np.ravel_multi_index(inside, grid)])
         if offset == _NOT_STORED:
             raise ValueError(f"{self._files.path}: chunk {inside} in shard {name} is missing")
         return offset, length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def image_size(text: str) -> int | tuple[int, int]:
     if len(sides) > 2 or min(sides) < 1:
         raise argparse.ArgumentTypeError(f"must be pixels such as 64 or 48x64, got {text!r}")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def gibibytes(text: str) -> int:
+    """Return bytes from GiB, 0 or more."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):  # false for NaN too
+            return int(float(text) * 2**30)
+    raise argparse.ArgumentTypeError(f"must be GiB, 0 or more, got {text!r}")
 
 
 def show_table(title: str, rows: Iterable[tuple[str, Any]]) -> None:

@@ -27,7 +27,17 @@ from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("collect", "inspect", "train", "imagine", "evaluate", "demo")
+NAMES = (
+    "collect",
+    "inspect",
+    "convert",
+    "train",
+    "train-autoencoder",
+    "imagine",
+    "evaluate",
+    "bench",
+    "demo",
+)
 
 
 def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -40,7 +50,7 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)  ", text, flags=re.MULTILINE) == list(NAMES)
+    assert re.findall(r"^    ([\w-]+)(?:  |\n)", text, flags=re.MULTILINE) == list(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

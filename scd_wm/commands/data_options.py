@@ -70,13 +70,17 @@ def data_options(args: argparse.Namespace) -> DataOptions:
         DataOptions,  # needs NumPy and torch, which help does without
     )
 
-    crops = dict(args.crop)
-    if None in crops and len(args.crop) > 1:
-        raise ValueError("--crop without a camera is for all; say CAMERA=... each time, or once")
+    crops, names = dict(args.crop), dict(args.rename)
+    if len(crops) < len(args.crop) or (None in crops and len(crops) > 1):
+        raise ValueError(
+            "--crop without a camera is for all; say CAMERA=... once for each, or once"
+        )
+    if len(names) < len(args.rename):
+        raise ValueError("--rename gives a key two names; say OLD=NEW once for each key")
     return DataOptions(
         cameras=args.cameras,
         vectors=args.vectors,
-        rename=dict(args.rename),
+        rename=names,
         image_size=args.image_size,
         crop=crops.get(None, crops or None),
         frame_skip=args.frame_skip,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
 from scd_wm.commands.data_options import add_data_options, data_options
-from scd_wm.console import plain_rows, show_table
+from scd_wm.console import gibibytes, plain_rows, show_table
 
 PRESETS = ("state", "tiny", "small", "base", "paper")  # of scd_wm.model.presets, which needs torch
 
@@ -49,10 +49,10 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="show settings and sizes, and stop")
     parser.add_argument(
         "--memory-gib",
-        type=float,
+        type=gibibytes,
         metavar="G",
-        default=2.0,
-        help="how much of the data is kept in memory",
+        default="2",
+        help="how much of the data is kept in memory, in each process; 0: nothing",
     )
     add_data_options(parser)
     return parser
@@ -76,7 +76,7 @@ def run_train(args: argparse.Namespace) -> None:
         resume=args.resume,
         init=args.init,
         options=data_options(args),
-        memory_bytes=int(args.memory_gib * 2**30),
+        memory_bytes=args.memory_gib,
         tensorboard=args.tensorboard,
         dry_run=args.dry_run,
         seed=args.seed,

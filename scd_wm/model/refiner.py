@@ -1,7 +1,10 @@
-"""A convolutional head that draws pixels from the last frame and what the tokens say has changed.
+"""A convolutional head that draws images from the last frame and what the tokens say has changed.
 
 A token of a large patch is cheap but cannot carry every pixel. Most of the next image is the last
 one, a little shifted; shifting is what small convolutions do well. The tokens say where and how.
+
+Pixels are many and alike, so it works on blocks of 2 x 2 of them; a latent cell holds as much as a
+block of pixels does, so there it works on every cell.
 
 Axes: F frames, N tokens of a frame, M values of a packed frame, D width, C channels.
 """
@@ -17,7 +20,7 @@ from scd_wm.model.layout import FrameLayout, Segment
 
 
 class PixelRefiner(nn.Module):
-    """Adds detail to the prediction for one camera; works at half resolution, starts at zero.
+    """Adds detail to the prediction for one camera; starts at zero.
 
     Beside a plain difference it covers: new = last + cover (paint - last). Where cover is 1 nothing
     of the last frame shines through, so that an object that moved on leaves no trace to add up in a
@@ -30,26 +33,28 @@ class PixelRefiner(nn.Module):
         num_channels: Channels C of the convolutions.
 
     Raises:
-        ValueError: If the patch size is odd, so that there is no half resolution.
+        ValueError: If the patch size is odd where images are pixels.
     """
 
     def __init__(self, layout: FrameLayout, segment: Segment, dim: int, num_channels: int) -> None:
         super().__init__()
-        if layout.patch_size % 2:
+        camera = layout.spec.cameras[segment.name]
+        self.block = 2 if camera.kind == "pixels" else 1
+        if layout.patch_size % self.block:
             raise ValueError(
                 f"refine_channels needs an even patch_size, got {layout.patch_size}; "
                 "change patch_size or set refine_channels=0"
             )
-        camera = layout.spec.cameras[segment.name]
         self.segment, self.patch = segment, layout.patch_size
         self.rows, self.columns = camera.height // self.patch, camera.width // self.patch
-        self.from_tokens = nn.Linear(dim, num_channels * (self.patch // 2) ** 2)
-        self.from_images = nn.Conv2d(2 * camera.channels, num_channels, 3, stride=2, padding=1)
+        stride, area = self.block, self.block**2
+        self.from_tokens = nn.Linear(dim, num_channels * (self.patch // stride) ** 2)
+        self.from_images = nn.Conv2d(2 * camera.channels, num_channels, 3, stride, padding=1)
         self.mix = nn.Conv2d(2 * num_channels, num_channels, 3, padding=1)
         self.refine = nn.Conv2d(num_channels, num_channels, 3, padding=1)
-        self.out = nn.Conv2d(num_channels, 4 * camera.channels, 3, padding=1)
-        self.paint = nn.Conv2d(num_channels, 4 * camera.channels, 3, padding=1)
-        self.cover = nn.Conv2d(num_channels, 4, 3, padding=1)
+        self.out = nn.Conv2d(num_channels, area * camera.channels, 3, padding=1)
+        self.paint = nn.Conv2d(num_channels, area * camera.channels, 3, padding=1)
+        self.cover = nn.Conv2d(num_channels, area, 3, padding=1)
         self.delta_std = camera.delta_std
         for parameter in (*self.out.parameters(), *self.cover.parameters()):
             nn.init.zeros_(parameter)
@@ -67,8 +72,8 @@ class PixelRefiner(nn.Module):
             self.from_tokens(tokens[:, self.segment.tokens]),
             "f (h w) (p q c) -> f c (h p) (w q)",
             h=self.rows,
-            p=self.patch // 2,
-            q=self.patch // 2,
+            p=self.patch // self.block,
+            q=self.patch // self.block,
         )
         x = torch.cat([self.from_images(images), place], dim=1)
         x = F.silu(self.mix(F.silu(x.contiguous(memory_format=torch.channels_last))))
@@ -80,12 +85,12 @@ class PixelRefiner(nn.Module):
         return (self._packed(self.out(x)) + covered).flatten(1)
 
     def _packed(self, x: Tensor) -> Tensor:
-        """Return a map at half resolution, (F, 4 channels, H/2, W/2), as (F, pixels, channels)."""
+        """Return a map of blocks, (F, block^2 channels, h, w), as (F, pixels, channels)."""
         return rearrange(
             x,
             "f (i j c) (h p) (w q) -> f (h w p i q j) c",
-            i=2,
-            j=2,
+            i=self.block,
+            j=self.block,
             h=self.rows,
             w=self.columns,
         )

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from scd_wm.convert import convert
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from tests.datasets.write_lerobot import write_lerobot_v3
 from tests.datasets.write_minari import write_episode, write_metadata
@@ -183,52 +182,6 @@ def minari_folder(tmp_path: Path) -> Path:
 def lerobot_v3_folder(tmp_path: Path) -> Path:
     """Return a LeRobot v3.0 folder of episodes of `LENGTHS` steps."""
     return write_lerobot_v3_folder(tmp_path / "lerobot_v3")
-
-
-@pytest.fixture
-def replay_buffer_folder(tmp_path: Path) -> Path:
-    """Return a zarr v3 replay buffer of episodes of `LENGTHS` steps."""
-    from tests.datasets.write_replay_buffer import write_replay_buffer  # which imports this file
-
-    return write_replay_buffer(tmp_path / "buffer.zarr", zarr_format=3)
-
-
-@pytest.fixture
-def replay_buffer_zip(tmp_path: Path) -> Path:
-    """Return a zarr v2 replay buffer in a zip file, of episodes of `LENGTHS` steps."""
-    from tests.datasets.write_replay_buffer import write_replay_buffer
-
-    return write_replay_buffer(tmp_path / "buffer.zarr.zip")
-
-
-@pytest.fixture
-def npz_folder(tmp_path: Path) -> Path:
-    """Return a folder of npz episodes of `LENGTHS` steps with a mapping."""
-    from tests.datasets.write_npz import write_npz
-
-    return write_npz(tmp_path / "npz")
-
-
-@pytest.fixture
-def npz_leads_folder(tmp_path: Path) -> Path:
-    """Return the same with each action stored beside the frame that it led to."""
-    from tests.datasets.write_npz import write_npz
-
-    return write_npz(tmp_path / "npz_leads", leads=True)
-
-
-def write_store(folder: Path, lengths: Sequence[int] = LENGTHS) -> Path:
-    """Write a store."""
-    source = write_robomimic(folder.with_name("source_of_store.hdf5"), lengths)
-    convert(source, folder)
-    source.unlink()
-    return folder
-
-
-@pytest.fixture
-def store_folder(tmp_path: Path) -> Path:
-    """Return a store of episodes of `LENGTHS` steps."""
-    return write_store(tmp_path / "store")
 
 
 @pytest.fixture

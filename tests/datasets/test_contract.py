@@ -14,55 +14,22 @@ from scd_wm.convert import convert
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.testing import check_reader
+from tests.datasets.conftest import LENGTHS
+from tests.datasets.samples import SAMPLES, Sample
 from tests.test_convert import check_equal
 
-LENGTHS = (5, 2, 7)
-FORMATS = [
-    "robomimic",
-    "lerobot",
-    "lerobot_v3",
-    "minari",
-    "replay_buffer",
-    "replay_buffer_zip",
-    "npz",
-    "npz_leads",
-    "store",
-]
-NAMES = {  # camera, vector, and whether the observation after the last action is stored
-    "robomimic": ("top_image", "state", True),
-    "lerobot": ("observation.images.top", "observation.state", False),
-    "lerobot_v3": ("observation.images.top", "observation.state", False),
-    "minari": ("views/top_jpeg", "state", True),
-    "replay_buffer": ("img", "state", False),
-    "replay_buffer_zip": ("img", "state", False),
-    "npz": ("top", "state", False),
-    "npz_leads": ("top", "state", True),
-    "store": ("top_image", "state", True),
-}
 
-
-@pytest.fixture(params=FORMATS)
-def format_name(request: pytest.FixtureRequest) -> str:
-    """Return each format's name."""
-    return str(request.param)
+@pytest.fixture(params=SAMPLES)
+def sample(request: pytest.FixtureRequest) -> Sample:
+    """Return each format's sample."""
+    return SAMPLES[request.param]
 
 
 @pytest.fixture
-def path(format_name: str, request: pytest.FixtureRequest) -> Path:
+def path(sample: Sample, tmp_path: Path) -> Path:
     """Return a small data set of each format."""
-    fixture = {
-        "robomimic": "robomimic_file",
-        "lerobot": "lerobot_folder",
-        "minari": "minari_folder",
-        "lerobot_v3": "lerobot_v3_folder",
-        "replay_buffer": "replay_buffer_folder",
-        "replay_buffer_zip": "replay_buffer_zip",
-        "npz": "npz_folder",
-        "npz_leads": "npz_leads_folder",
-        "store": "store_folder",
-    }[format_name]
-    found: Path = request.getfixturevalue(fixture)
-    return found
+    (tmp_path / "sample").mkdir()
+    return sample.write(tmp_path / "sample")
 
 
 @pytest.fixture(params=["in memory", "from disk"])
@@ -99,9 +66,9 @@ def check_frame(
 
 @pytest.mark.parametrize("num_frames", [1, 3, 6])
 def test_every_window_is_aligned_and_masked(
-    dataset: RobotDataset, format_name: str, num_frames: int
+    dataset: RobotDataset, sample: Sample, num_frames: int
 ) -> None:
-    camera, vector, stored = NAMES[format_name]
+    camera, vector, stored = sample.camera, sample.vector, sample.stores_last
     for episode, start in dataset.clip_starts(num_frames).tolist():
         clip = dataset.clip(episode, start, num_frames)
         assert clip.num_frames == num_frames
@@ -134,19 +101,19 @@ def test_frames_that_are_not_there_are_refused(dataset: RobotDataset) -> None:
             dataset.clip(0, start, num_frames)
 
 
-def test_info_and_properties(dataset: RobotDataset, format_name: str) -> None:
-    camera, vector, stored = NAMES[format_name]
+def test_info_and_properties(dataset: RobotDataset, sample: Sample) -> None:
+    camera, vector, stored = sample.camera, sample.vector, sample.stores_last
     assert dataset.cameras == (camera,)
     assert dataset.vectors == (vector,)
     assert dataset.image_sizes == {camera: (32, 48)}
-    assert dataset.fps == (None if format_name.startswith("replay_buffer") else 10)
+    assert dataset.fps == sample.fps
     assert [e.num_actions for e in dataset.episodes] == list(LENGTHS)
     assert [e.has_last_observation for e in dataset.episodes] == [stored] * 3
     assert {"reward", "success"} <= set(dataset.outcomes)
 
 
-def test_images_are_resized(path: Path, format_name: str) -> None:
-    camera = NAMES[format_name][0]
+def test_images_are_resized(path: Path, sample: Sample) -> None:
+    camera = sample.camera
     cases: list[tuple[int | tuple[int, int], tuple[int, int]]]
     cases = [(16, (16, 16)), ((8, 24), (8, 24))]
     for size, shape in cases:
@@ -157,8 +124,8 @@ def test_images_are_resized(path: Path, format_name: str) -> None:
         assert which(image) == (2, 3)
 
 
-def test_keys_are_chosen_by_name(path: Path, format_name: str) -> None:
-    camera, vector, _ = NAMES[format_name]
+def test_keys_are_chosen_by_name(path: Path, sample: Sample) -> None:
+    camera, vector = sample.camera, sample.vector
     assert open_dataset(path, cameras=()).clip(0, 0, 2).images == {}
     assert open_dataset(path, vectors=(), cameras=[camera]).clip(0, 0, 2).vectors == {}
     with pytest.raises(KeyError, match=f"no camera 'wrist' in .*; it has .*{camera}"):
@@ -241,8 +208,8 @@ def test_split_needs_two_episodes(dataset: RobotDataset) -> None:
         dataset.subset([1]).split()
 
 
-def test_last_step_keeps_its_outcome(dataset: RobotDataset, format_name: str) -> None:
-    vector, stored = NAMES[format_name][1:]
+def test_last_step_keeps_its_outcome(dataset: RobotDataset, sample: Sample) -> None:
+    vector, stored = sample.vector, sample.stores_last
     clip = dataset.clip(0, 5, 1)
     assert clip.outcome["success"].tolist() == [1]
     assert clip.valid["success"].tolist() == [True]
@@ -264,9 +231,9 @@ def test_every_format_converts_to_a_store_byte_by_byte(path: Path, tmp_path: Pat
 
 
 def test_every_format_converts_to_a_robomimic_file(
-    path: Path, tmp_path: Path, format_name: str
+    path: Path, tmp_path: Path, sample: Sample
 ) -> None:
-    camera, vector, stored = NAMES[format_name]
+    camera, vector, stored = sample.camera, sample.vector, sample.stores_last
     convert(path, tmp_path / "converted.hdf5")
     dataset = open_dataset(tmp_path / "converted.hdf5")
     for episode, length in enumerate(LENGTHS):

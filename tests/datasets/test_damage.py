@@ -12,7 +12,6 @@ import resource
 import shutil
 import signal
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -25,37 +24,13 @@ import pytest
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.limits import MEMORY_BYTES
-from tests.datasets.conftest import (
-    write_lerobot,
-    write_lerobot_v3_folder,
-    write_minari_folder,
-    write_robomimic,
-    write_store,
-)
 from tests.datasets.damage import copy_of, damage
-from tests.datasets.write_npz import write_npz
-from tests.datasets.write_replay_buffer import write_replay_buffer
+from tests.datasets.samples import SAMPLES
 
 VARIANTS = int(os.environ.get("SCD_WM_DAMAGED_VARIANTS", "1000"))  # of all formats together
 TIME_LIMIT_S = 60  # a variant takes about 0.1 s; this is for a machine that does much else
 EXPECTED = (ValueError, KeyError, OSError)
 PROCESSES = 2
-
-Write = Callable[[Path], Path]
-SAMPLES: dict[str, Write] = {  # writes a small data set into a folder, returns what to open
-    "robomimic": lambda folder: write_robomimic(folder / "data.hdf5"),
-    "lerobot v2.1": lambda folder: write_lerobot(folder / "data"),
-    "lerobot v3.0": lambda folder: write_lerobot_v3_folder(folder / "data"),
-    "zarr 2 replay buffer": lambda folder: write_replay_buffer(folder / "data.zarr"),
-    "zarr 3 replay buffer": lambda folder: write_replay_buffer(folder / "data", zarr_format=3),
-    "zipped replay buffer": lambda folder: write_replay_buffer(folder / "data.zarr.zip"),
-    "npz episodes": lambda folder: write_npz(folder / "data"),
-    "store": lambda folder: write_store(folder / "data"),
-    "minari": lambda folder: write_minari_folder(folder / "set"),
-}
-
-
-CHECKSUMS = {"store"}  # formats in which no damage to data goes unnoticed
 
 
 class Report(NamedTuple):
@@ -145,12 +120,12 @@ def run(sample: Path, folder: Path, seed: int, has_checksums: bool) -> str | Non
 @pytest.mark.parametrize("name", SAMPLES)
 def test_damaged_data_is_refused_clearly_or_read_in_part(name: str, tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
-    sample = SAMPLES[name](tmp_path / "sample")
+    sample = SAMPLES[name].write(tmp_path / "sample")
     read_all(sample)  # whole, it is read
     count = VARIANTS // len(SAMPLES) + 1
     with ThreadPoolExecutor(PROCESSES) as pool:
         jobs = [
-            pool.submit(run, sample, tmp_path / f"variant{i}", i, name in CHECKSUMS)
+            pool.submit(run, sample, tmp_path / f"variant{i}", i, SAMPLES[name].has_checksums)
             for i in range(count)
         ]
         wrong = [text for job in jobs if (text := job.result())]

@@ -180,7 +180,7 @@ def test_float_images_out_of_range_are_refused_when_read(tmp_path: Path) -> None
     written(tmp_path / "a.hdf5", write)
     dataset = open_dataset(tmp_path / "a.hdf5")
     with pytest.raises(
-        ValueError, match=r"demo_0/obs/top in .*values from 0 to 7, where .* 0 to 1"
+        ValueError, match=r"demo_0/obs/top in .*values from 0 to 7; expected 0 to 1: scale"
     ):
         dataset.clip(0, 0, 3)
 

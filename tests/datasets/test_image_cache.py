@@ -1,11 +1,14 @@
 """The cache of decoded video: decoded once, whole or absent, renewed when the video changes."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.lerobot_reader import LeRobotReader
@@ -111,3 +114,43 @@ def test_a_video_that_breaks_off_is_named(lerobot_folder: Path, cache_folder: Pa
     with pytest.raises(ValueError, match=r"episode_000002\.mp4 is damaged after 0 frames"):
         dataset.prepare()
     assert len(list((cache_folder / "images").iterdir())) == 2
+
+
+def test_a_renamed_camera_in_a_mixture_is_not_decoded_again(
+    lerobot_folder: Path, decoded: list[int], tmp_path: Path
+) -> None:
+    open_dataset(lerobot_folder).prepare()
+    open_dataset(lerobot_folder, rename={CAMERA: "top"}).prepare()
+    mixture = tmp_path / "mix.json"
+    parts = [{"path": lerobot_folder.name, "rename": {CAMERA: "front"}}]
+    mixture.write_text(json.dumps({"format": "scd_wm mixture", "parts": parts}))
+    image = open_dataset(mixture).clip(2, 0, 1).images["front"].float()
+    assert decoded == [0, 1, 2]
+    assert abs(image[..., 0].mean() - 160) < 5
+
+
+def test_an_episode_that_begins_elsewhere_in_its_video_is_decoded_again(
+    lerobot_v3_folder: Path,
+) -> None:
+    image = open_dataset(lerobot_v3_folder).clip(1, 0, 1).images[CAMERA].float()
+    assert abs(image[..., 0].mean() - 100) < 5
+    name = f"videos/{CAMERA}/from_timestamp"
+    for file in (lerobot_v3_folder / "meta/episodes").rglob("*.parquet"):
+        table = parquet.read_table(file)
+        begins = pa.array([0.0] * len(table), table[name].type)
+        parquet.write_table(table.set_column(table.column_names.index(name), name, begins), file)
+    image = open_dataset(lerobot_v3_folder).clip(1, 0, 1).images[CAMERA].float()
+    assert abs(image[..., 0].mean() - 40) < 5
+
+
+def test_an_episode_whose_rows_were_completed_is_decoded_again(
+    lerobot_folder: Path, decoded: list[int]
+) -> None:
+    file = lerobot_folder / "data/chunk-000/episode_000002.parquet"
+    whole = parquet.read_table(file)
+    parquet.write_table(whole.slice(0, 4), file)
+    open_dataset(lerobot_folder).prepare()
+    parquet.write_table(whole, file)
+    image = open_dataset(lerobot_folder).clip(2, 6, 1).images[CAMERA].float()
+    assert decoded == [0, 1, 2, 2]
+    assert abs(image[..., 1].mean() - 140) < 5

@@ -64,6 +64,11 @@ def prefetch_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "clip-prefetch"]
 
 
+def test_a_negative_number_of_batches_ahead_is_refused(dataset: RobotDataset) -> None:
+    with pytest.raises(ValueError, match="prefetch must be 0 or more, got -1"):
+        ClipLoader(dataset, 3, 4, seed=0).iterate(prefetch=-1)
+
+
 def test_closing_the_iterator_ends_its_thread(dataset: RobotDataset) -> None:
     stream = ClipLoader(dataset, 3, 4, seed=0).iterate()
     next(stream)

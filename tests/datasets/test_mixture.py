@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.loader import ClipLoader
+from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.testing import check_reader
 from tests.datasets.conftest import write_lerobot, write_robomimic
 
 RENAME = {"observation.images.top": "top_image", "observation.state": "state"}
@@ -144,4 +147,51 @@ def test_wrong_mixture_files_are_refused(mixture: Path, parts: list[Any], messag
 def test_a_part_that_is_not_there_is_named(mixture: Path) -> None:
     write_mixture(mixture, [{"path": "elsewhere"}])
     with pytest.raises(FileNotFoundError, match=r"no data set at .*elsewhere"):
+        open_dataset(mixture)
+
+
+def with_rate(path: Path, fps: float | None) -> Path:
+    """Write a robomimic file of a control rate."""
+    kwargs = {} if fps is None else {"control_freq": fps}
+    env_args = {"env_name": "Test", "type": 2, "env_kwargs": kwargs}
+    with RobomimicWriter(path, env_args) as writer:
+        writer.add_episode({"state": np.zeros((4, 2))}, np.zeros((3, 2)))
+    return path
+
+
+def test_all_parts_that_say_their_rate_must_have_one(tmp_path: Path) -> None:
+    for number, fps in enumerate((None, 10, 20)):
+        with_rate(tmp_path / f"{number}.hdf5", fps)
+    mixture = write_mixture(tmp_path / "mix.json", [{"path": "*.hdf5"}])
+    with pytest.raises(ValueError, match=r"1\.hdf5 with .*2\.hdf5: steps a second: 10 and 20"):
+        open_dataset(mixture)
+
+
+def test_a_key_has_the_dtype_that_holds_it_in_all_parts(tmp_path: Path) -> None:
+    for name, dtype in (("a", np.float32), ("b", np.float64)):
+        with RobomimicWriter(tmp_path / f"{name}.hdf5", {}) as writer:
+            writer.add_episode({"state": np.full((4, 2), 0.1, dtype)}, np.zeros((3, 2)))
+    reader = open_reader(write_mixture(tmp_path / "mix.json", [{"path": "*.hdf5"}]))
+    check_reader(reader)
+    assert reader.info.fields["state"].dtype == "float64"
+    assert reader.read(1, "state", 0, 1).tolist() == [[0.1, 0.1]]
+
+
+@pytest.mark.parametrize("pattern", ["*.json", "other.json"])
+def test_a_mixture_within_a_mixture_is_refused(tmp_path: Path, pattern: str) -> None:
+    write_mixture(tmp_path / "other.json", [{"path": "sim.hdf5", "weight": 2}])
+    mixture = write_mixture(tmp_path / "mix.json", [{"path": pattern}])
+    with pytest.raises(ValueError, match=r"part .*\.json is a mixture itself; name its parts"):
+        open_dataset(mixture)
+
+
+def test_what_a_mixture_does_not_know_is_refused(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "sim.hdf5", (3,))
+    mixture = write_mixture(tmp_path / "mix.json", [{"path": "sim.hdf5", "rename": {"state": 3}}])
+    with pytest.raises(ValueError, match=r"'rename' of part 0 must be old: new, texts both"):
+        open_dataset(mixture)
+    mixture.write_text(
+        json.dumps({"format": "scd_wm mixture", "parts": [{"path": "sim.hdf5"}], "weights": [1]})
+    )
+    with pytest.raises(ValueError, match=r"has \['weights'\]; allowed are \['format', 'parts'\]"):
         open_dataset(mixture)

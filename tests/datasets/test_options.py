@@ -155,3 +155,29 @@ def test_options_survive_json() -> None:
     assert DataOptions.from_json(options.to_json()) == options
     with pytest.raises(TypeError, match=re.escape("'colour'")):
         DataOptions.from_json({"colour": 1})
+
+
+def test_a_crop_of_no_camera_is_refused(two_cameras: Path) -> None:
+    with pytest.raises(KeyError, match=r"no camera 'wrst_image' to crop in .*; it has \['front_"):
+        open_dataset(two_cameras, crop={"wrst_image": (0, 0, 8, 8)})
+    crop = {"wrist_image": (0, 0, 8, 8)}  # of one that is not in use
+    assert open_dataset(two_cameras, cameras=["front_image"], crop=crop).cameras == ("front_image",)
+
+
+def test_what_episodes_lack_and_their_sizes_go_by_new_names(tmp_path: Path) -> None:
+    with RobomimicWriter(tmp_path / "sizes.hdf5", {}) as writer:
+        for side in (16, 24, 32):
+            image = np.full((4, 32, 32, 3), side, np.uint8)
+            writer.add_episode({"front": image, "grip": index_rows(0, 4)}, index_rows(0, 3))
+    with h5py.File(tmp_path / "sizes.hdf5", "r+") as file:
+        for name in ("obs", "next_obs"):
+            pictures = file[f"data/demo_1/{name}/front"][:, :24, :24]
+            del file[f"data/demo_1/{name}/front"], file[f"data/demo_2/{name}/grip"]
+            file[f"data/demo_1/{name}/front"] = pictures
+    names = {"front": "top", "grip": "hand"}
+    dataset = open_dataset(tmp_path / "sizes.hdf5", rename=names, crop=(0, 0, 24, 24))
+    assert [e.name for e in dataset.episodes] == ["demo_0", "demo_1"]
+    assert "1 of 3 episodes without hand: demo_2" in dataset.info.skipped
+    assert dataset.clip(1, 0, 4).images["top"].shape == (4, 24, 24, 3)
+    with pytest.raises(ValueError, match=r"top of demo_1 in .*, whose images are 24x24"):
+        open_dataset(tmp_path / "sizes.hdf5", rename=names, crop=(0, 0, 32, 32))

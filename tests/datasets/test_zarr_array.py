@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module  # of a package without type information
 from pathlib import Path
 from typing import Any, Literal
@@ -347,3 +349,23 @@ def test_a_wrong_byte_in_a_zip_file_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a/0\.0\.0 is damaged \(Bad CRC-32"):
         opened(path).read(0, 1)
+
+
+def test_threads_may_read_several_shards_at_once(tmp_path: Path) -> None:
+    values = np.arange(64, dtype=np.int32)
+    zarr.create_array(tmp_path / "a", shape=(64,), chunks=(2,), shards=(8,), dtype="int32")[:] = (
+        values
+    )
+    array = ZarrArray.open(open_files(tmp_path), "a")
+    assert array is not None
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            starts = [2 * (i * 13 % 32) for i in range(4000)]
+            for start, rows in zip(
+                starts, pool.map(lambda s: array.read(s, s + 2), starts), strict=True
+            ):
+                assert rows.tolist() == [start, start + 1]
+    finally:
+        sys.setswitchinterval(before)

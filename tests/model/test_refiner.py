@@ -11,6 +11,7 @@ from scd_wm.imagination import rollout
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.refiner import PixelRefiner
 from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 
 def test_its_maps_have_the_pixels_in_the_order_of_packed_frames() -> None:
@@ -61,3 +62,13 @@ def test_an_odd_patch_size_is_refused() -> None:
     layout = FrameLayout(testing.image_spec(), 1)
     with pytest.raises(ValueError, match="refine_channels needs an even patch_size, got 1"):
         PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
+
+
+def test_on_latents_it_works_on_every_cell() -> None:
+    camera = CameraSpec(height=3, width=6, channels=5, kind="latent")
+    spec = Spec(cameras={"top": camera}, action=VectorSpec.unit(2))
+    layout = FrameLayout(spec, 3)  # odd
+    refiner = PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
+    packed = layout.pack(testing.clip(spec, 1, 3))[0]  # (T, M)
+    assert torch.equal(refiner._packed(refiner._image(packed)).flatten(1), packed)
+    assert refiner(torch.zeros(3, 2, 32), packed, packed).shape == packed.shape
