@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from scd_wm import convert as convert_module
+from scd_wm import convert_workers
 from scd_wm.convert import convert
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, SourceInfo
 from scd_wm.datasets.store_reader import StoreReader
+from scd_wm.datasets.store_writer import write_episode
 
 from .test_convert import NUM_STEPS, check_equal, contents, write_source
 
@@ -32,11 +35,12 @@ class OddReader:
 
     info: SourceInfo
     broken: tuple[int, ...] = ()  # episodes whose images are damaged
+    seed: int = 0  # of all values
 
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         info = self.info.episodes[episode]
         assert key not in info.missing
-        rng = np.random.default_rng((episode, len(key)))
+        rng = np.random.default_rng((self.seed, episode, len(key)))
         if key == "wrist":
             if episode in self.broken:
                 raise ValueError("wrist is torn")
@@ -136,6 +140,35 @@ def test_an_episode_damaged_later_stays_as_it_was(
     assert store.info.skipped[-1] == "b: wrist is torn"
     odd.broken = ()
     check_equal(store, odd)
+
+
+def test_a_store_that_is_brought_up_to_date_is_whole_at_any_moment(
+    odd: OddReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert_odd(odd, tmp_path / "store", monkeypatch)
+    os.utime(odd.info.path, (1, 1))
+    written: list[Path] = []
+
+    def write_two(path: Path, *rest: Any) -> dict[str, str]:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write_episode(path, *rest)
+
+    odd.seed = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(convert_workers, "write_episode", write_two)
+        with pytest.raises(KeyboardInterrupt):
+            convert_odd(odd, tmp_path / "store", monkeypatch)
+    store = StoreReader(tmp_path / "store")
+    assert store.info.episodes == odd.info.episodes
+    assert "the conversion is not finished" in store.info.skipped[-1]
+    for index, seed in enumerate([1, 1, 0, 0]):
+        odd.seed = seed
+        assert (store.read(index, ACTION, 0, 4) == odd.read(index, ACTION, 0, 4)).all()
+    odd.seed = 1
+    assert convert_odd(odd, tmp_path / "store", monkeypatch)["changed"] == 2
+    check_equal(StoreReader(tmp_path / "store"), odd)
 
 
 def test_nothing_is_left_of_a_source_that_is_damaged_throughout(
