@@ -10,7 +10,8 @@
 
 An array is one shard (zarr's codec `sharding_indexed`) of chunks of `CHUNK_FRAMES` images, because
 what a clip needs is read and unpacked together, or of about `CHUNK_BYTES` of numbers. Each chunk
-is compressed by zstd and followed by its CRC-32C, so damage is found when it is read.
+is compressed by zstd, unless that is not wanted, and followed by its CRC-32C, so damage is found
+when it is read.
 `zarr.open_group` with a `zarr.storage.ZipStore` reads an episode.
 
 Why so: a file is written aside, forced to disk and renamed, so an episode is whole or not there
@@ -27,9 +28,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -85,31 +87,39 @@ def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
     return max(1, min(shape[0], CHUNK_BYTES // row))
 
 
-def array_metadata(
-    shape: tuple[int, ...], dtype: np.dtype, rows: int, level: int
-) -> dict[str, Any]:
-    """Return what zarr wants to know of an array that is one shard.
+class Layout(NamedTuple):
+    """How an array is stored."""
 
-    Args:
-        shape: Of the array; no entry is 0.
-        dtype: Of its values.
-        rows: Rows of a chunk.
-        level: Of zstd.
-    """
+    shape: tuple[int, ...]  # of the array; no entry is 0
+    dtype: np.dtype
+    rows: int  # of a chunk
+    level: int  # of zstd; 0: not compressed
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of the array; the last may be filled up."""
+        return -(-self.shape[0] // self.rows)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk when unpacked."""
+        return self.rows * math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def array_metadata(layout: Layout) -> dict[str, Any]:
+    """Return what zarr wants to know of an array that is one shard."""
+    shape, dtype, rows, level = layout
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     checksum = {"name": "crc32c"}
-    inner = [
-        little,
-        {"name": "zstd", "configuration": {"level": level, "checksum": False}},
-        checksum,
-    ]
+    packing = {"name": "zstd", "configuration": {"level": level, "checksum": False}}
+    inner = [little, *([packing] if level else []), checksum]
     sharding = {
         "chunk_shape": [rows, *shape[1:]],
         "codecs": inner,
         "index_codecs": [little, checksum],
         "index_location": "end",
     }
-    shard = [-(-shape[0] // rows) * rows, *shape[1:]]
+    shard = [layout.num_chunks * rows, *shape[1:]]
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -125,8 +135,8 @@ def array_metadata(
     }
 
 
-def parse_array_metadata(where: str, data: Any) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape, dtype and rows of a chunk from what `array_metadata` made.
+def parse_array_metadata(where: str, data: Any) -> Layout:
+    """Return the layout of which `array_metadata` made `data`.
 
     Args:
         where: File and array, for the message.
@@ -140,15 +150,17 @@ def parse_array_metadata(where: str, data: Any) -> tuple[tuple[int, ...], np.dty
         dtype = np.dtype(str(data["data_type"]))
         sharding = data["codecs"][0]["configuration"]
         rows = int(sharding["chunk_shape"][0])
-        level = int(sharding["codecs"][1]["configuration"]["level"])
-        expected = {"fill_value": data["fill_value"]} | array_metadata(shape, dtype, rows, level)
-        known = rows >= 1 and dtype.kind in "biuf" and min(shape) >= 1 and data == expected
+        packing = sharding["codecs"][1:-1]
+        level = int(packing[0]["configuration"]["level"]) if packing else 0
+        layout = Layout(shape, dtype, rows, level)
+        sound = rows >= 1 and dtype.kind in "biuf" and min(shape) >= 1
+        known = sound and data == array_metadata(layout)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
         known = False
     if not known:
         raise ValueError(f"{where} is damaged, or written by another program than `scd-wm convert`")
     check_chunk(where, (rows, *shape[1:]), dtype.itemsize)
-    return shape, dtype, rows
+    return layout
 
 
 def group_text(attributes: Mapping[str, Any]) -> str:

@@ -41,10 +41,11 @@ def damage_of(path: Path) -> list[str]:
     try:
         file = EpisodeFile(path)
         for key, array in file.arrays.items():
-            sums = array_hash(array.shape, array.dtype)
-            step = array.rows * max(1, ROWS_BYTES // array.chunk_bytes)
-            for start in range(0, array.shape[0], step):
-                rows = file.read(key, start, min(start + step, array.shape[0]))
+            layout = array.layout
+            sums = array_hash(layout.shape, layout.dtype)
+            step = layout.rows * max(1, ROWS_BYTES // layout.chunk_bytes)
+            for start in range(0, layout.shape[0], step):
+                rows = file.read(key, start, min(start + step, layout.shape[0]))
                 sums.update(np.ascontiguousarray(rows).data)
             if sums.hexdigest() != file.attributes["sha256"][key]:
                 lines.append(f"{key} in {path} differs from its source")

@@ -20,6 +20,7 @@ import numpy as np
 from scd_wm.datasets.store import (
     GROUP_FILE,
     MAX_JSON_BYTES,
+    Layout,
     array_hash,
     array_metadata,
     array_name,
@@ -52,7 +53,7 @@ class EpisodeWriter:
 
     Args:
         path: The file to write, or replace.
-        level: Of zstd.
+        level: Of zstd; 0 does not compress.
     """
 
     def __init__(self, path: Path, level: int) -> None:
@@ -75,12 +76,12 @@ class EpisodeWriter:
         name, parts = array_name(key), _checked_rows(key, num_rows, batches)
         first = next(parts)
         shape, dtype = (num_rows, *first.shape[1:]), first.dtype
-        rows = chunk_rows(shape, dtype.itemsize)
-        metadata = json.dumps(array_metadata(shape, dtype, rows, self._level))
+        layout = Layout(shape, dtype, chunk_rows(shape, dtype.itemsize), self._level)
+        metadata = json.dumps(array_metadata(layout))
         self._zip.writestr(_member(f"{name}/{GROUP_FILE}"), metadata)
         sums = array_hash(shape, dtype)
         with self._zip.open(_member(_shard_name(name, shape)), "w", force_zip64=True) as sink:
-            writer = ShardWriter(sink, shape, dtype, rows, self._level)
+            writer = ShardWriter(sink, layout)
             for part in chain([first], parts):
                 sums.update(part.data)
                 writer.add(part)
@@ -137,8 +138,8 @@ class EpisodeFile:
             ValueError: If they are damaged, or not there.
         """
         array = self.arrays.get(key)
-        if array is None or stop > array.shape[0]:
-            found = "nothing" if array is None else f"{array.shape[0]} rows"
+        if array is None or stop > array.layout.shape[0]:
+            found = "nothing" if array is None else f"{array.layout.shape[0]} rows"
             raise ValueError(f"{self.path} has {found} of {key}, expected {stop} rows; {REPAIR}")
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,8 +182,8 @@ def _find(archive: zipfile.ZipFile, file: BinaryIO, key: str) -> StoredArray:
     """Return where an array is."""
     name = array_name(key)
     where = f"{name}/{GROUP_FILE}"
-    shape, dtype, rows = parse_array_metadata(where, _read_json(archive, where))
-    member = archive.getinfo(_shard_name(name, shape))
+    layout = parse_array_metadata(where, _read_json(archive, where))
+    member = archive.getinfo(_shard_name(name, layout.shape))
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     file.seek(member.header_offset)
@@ -191,7 +192,7 @@ def _find(archive: zipfile.ZipFile, file: BinaryIO, key: str) -> StoredArray:
         raise ValueError(f"{member.filename} is not where the file's directory says")
     offset = member.header_offset + LOCAL_HEADER.size + name_len + extra_len
     try:
-        return StoredArray.find(file, (offset, member.file_size), shape, dtype, rows)
+        return StoredArray.find(file, (offset, member.file_size), layout)
     except ValueError as error:
         raise ValueError(f"{key} {error}") from error
 

@@ -8,7 +8,6 @@ Axes: N rows of the array, C chunks.
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from typing import BinaryIO, Protocol
 import google_crc32c
 import numpy as np
 from numcodecs import zstd
+
+from scd_wm.datasets.store import Layout
 
 CHECKSUM = struct.Struct("<I")
 ABSENT = 2**64 - 1  # offset and length of a chunk that is not stored: it is zero
@@ -37,17 +38,13 @@ class ShardWriter:
 
     Args:
         sink: Where to write.
-        shape: Of the array, (N, ...).
-        dtype: Of its values.
-        rows: Rows of a chunk.
-        level: Of zstd.
+        layout: Of the array, (N, ...).
     """
 
-    def __init__(
-        self, sink: Sink, shape: tuple[int, ...], dtype: np.dtype, rows: int, level: int
-    ) -> None:
-        self._sink, self._num_rows, self._level = sink, shape[0], level
-        self._chunk = np.zeros((rows, *shape[1:]), dtype.newbyteorder("<"))
+    def __init__(self, sink: Sink, layout: Layout) -> None:
+        self._sink, self._num_rows, self._level = sink, layout.shape[0], layout.level
+        shape = (layout.rows, *layout.shape[1:])
+        self._chunk = np.zeros(shape, layout.dtype.newbyteorder("<"))
         self._filled = 0  # rows of the chunk
         self._places: list[tuple[int, int]] = []  # offset and length of each chunk
         self._end = 0
@@ -76,7 +73,9 @@ class ShardWriter:
         self._sink.write(index + CHECKSUM.pack(google_crc32c.value(index)))
 
     def _write_chunk(self) -> None:
-        packed = bytes(zstd.compress(_as_bytes(self._chunk), self._level))
+        packed = self._chunk.tobytes()
+        if self._level:
+            packed = bytes(zstd.compress(packed, self._level))
         self._sink.write(packed + CHECKSUM.pack(google_crc32c.value(packed)))
         self._places.append((self._end, len(packed) + CHECKSUM.size))
         self._end += len(packed) + CHECKSUM.size
@@ -87,51 +86,34 @@ class ShardWriter:
 class StoredArray:
     """Where an array is in a file."""
 
-    shape: tuple[int, ...]  # (N, ...)
-    dtype: np.dtype
-    rows: int  # of a chunk
+    layout: Layout  # shape (N, ...)
     offset: int  # of the shard in the file
     places: np.ndarray  # (C, 2) uint64, offset in the shard and length of each chunk
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of a chunk when unpacked."""
-        return self.rows * math.prod(self.shape[1:]) * self.dtype.itemsize
-
     @classmethod
-    def find(
-        cls,
-        file: BinaryIO,
-        place: tuple[int, int],
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        rows: int,
-    ) -> StoredArray:
+    def find(cls, file: BinaryIO, place: tuple[int, int], layout: Layout) -> StoredArray:
         """Read the list of chunks.
 
         Args:
             file: Open for reading.
             place: Offset and length of the shard.
-            shape: Of the array.
-            dtype: Of its values.
-            rows: Rows of a chunk.
+            layout: Of the array.
 
         Raises:
             ValueError: If it is damaged.
         """
         offset, length = place
-        num_chunks = -(-shape[0] // rows)
-        size = 16 * num_chunks + CHECKSUM.size
+        size = 16 * layout.num_chunks + CHECKSUM.size
         if size > length:
             raise ValueError(f"is cut short: {length} bytes, its list of chunks alone takes {size}")
         file.seek(offset + length - size)
         data = file.read(size)
         index = _checked(data, "its list of chunks")
-        places = np.frombuffer(index, "<u8").reshape(num_chunks, 2)
+        places = np.frombuffer(index, "<u8").reshape(-1, 2)
         stored = places[places[:, 0] != ABSENT]
         if len(stored) and (stored > length).any():
             raise ValueError("is damaged: its list of chunks points beyond its end")
-        return cls(shape, dtype, rows, offset, places)
+        return cls(layout, offset, places)
 
     def read(self, descriptor: int, start: int, stop: int) -> np.ndarray:
         """Return rows `start` to `stop - 1`.
@@ -144,19 +126,16 @@ class StoredArray:
         Raises:
             ValueError: If they are damaged.
         """
-        out = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
-        for first, data in self._chunks(descriptor, start // self.rows, -(-stop // self.rows)):
-            begin, end = max(start, first), min(stop, first + self.rows)
+        layout = self.layout
+        out = np.empty((stop - start, *layout.shape[1:]), layout.dtype.newbyteorder("<"))
+        for first, data in self._chunks(descriptor, start // layout.rows, -(-stop // layout.rows)):
+            begin, end = max(start, first), min(stop, first + layout.rows)
             target = out[begin - start : end - start]
             if data is None:
                 target[...] = 0
-            elif end - begin == self.rows:
-                self._unpack(data, target, first)
             else:
-                chunk = np.empty((self.rows, *self.shape[1:]), out.dtype)
-                self._unpack(data, chunk, first)
-                target[...] = chunk[begin - first : end - first]
-        return out.astype(self.dtype, copy=False)
+                self._unpack(data, first, target, begin - first)
+        return out.astype(layout.dtype, copy=False)
 
     def _chunks(self, descriptor: int, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield the first row and the stored bytes of chunks `first` to `last - 1`."""
@@ -169,22 +148,43 @@ class StoredArray:
             block = os.pread(descriptor, sum(length for _, length in places), self.offset + base)
         for number, (offset, length) in enumerate(places, first):
             if offset == ABSENT:
-                yield number * self.rows, None
+                yield number * self.layout.rows, None
             elif block:
-                yield number * self.rows, block[offset - base : offset - base + length]
+                yield number * self.layout.rows, block[offset - base : offset - base + length]
             else:
-                yield number * self.rows, os.pread(descriptor, length, self.offset + offset)
+                yield number * self.layout.rows, os.pread(descriptor, length, self.offset + offset)
 
-    def _unpack(self, data: bytes, out: np.ndarray, first: int) -> None:
-        """Unpack a chunk, whose first row is `first`, into `out`."""
-        what = f"rows {first} to {min(first + self.rows, self.shape[0]) - 1}"
+    def _unpack(self, data: bytes, first: int, out: np.ndarray, skip: int) -> None:
+        """Unpack rows of a chunk, after the first `skip`, into `out`.
+
+        Args:
+            data: The chunk and its checksum.
+            first: Row of the array with which it begins.
+            out: Contiguous, of no more rows than the chunk has after `skip`.
+            skip: Rows of the chunk to leave out.
+        """
+        layout = self.layout
+        what = f"rows {first} to {min(first + layout.rows, layout.shape[0]) - 1}"
         packed = _checked(data, what)
-        if _unpacked_size(packed) != out.nbytes:
-            raise ValueError(f"{what} unpack to {_unpacked_size(packed)} bytes, not {out.nbytes}")
-        try:
-            zstd.decompress(packed, _as_bytes(out))
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{what} cannot be unpacked ({error})") from error
+        size = _unpacked_size(packed) if layout.level else len(packed)
+        if size != layout.chunk_bytes:
+            raise ValueError(f"{what} unpack to {size} bytes, not {layout.chunk_bytes}")
+        if layout.level and out.nbytes == size:
+            return _decompress(packed, out, what)
+        shape = (layout.rows, *layout.shape[1:])
+        if layout.level:
+            chunk = np.empty(shape, out.dtype)
+            _decompress(packed, chunk, what)
+        else:
+            chunk = np.frombuffer(packed, out.dtype).reshape(shape)
+        out[...] = chunk[skip : skip + len(out)]
+
+
+def _decompress(packed: bytes, out: np.ndarray, what: str) -> None:
+    try:
+        zstd.decompress(packed, _as_bytes(out))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be unpacked ({error})") from error
 
 
 def _checked(data: bytes, what: str) -> bytes:

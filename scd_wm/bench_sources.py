@@ -27,6 +27,11 @@ def write_store(dataset: RobotDataset, path: Path) -> None:
     convert(dataset.info.path, path)
 
 
+def write_raw_store(dataset: RobotDataset, path: Path) -> None:
+    """Write the episodes of a data set as a store that is not compressed."""
+    convert(dataset.info.path, path, level=0)
+
+
 def write_robomimic(dataset: RobotDataset, path: Path) -> None:
     """Write the episodes of a data set as a robomimic file, compressed as `collect` does."""
     convert(dataset.info.path, path, target_format="robomimic")
@@ -99,6 +104,7 @@ def _write_video(path: Path, images: np.ndarray, fps: int) -> None:
 
 SOURCES: dict[str, Callable[[RobotDataset, Path], None]] = {
     "store": write_store,
+    "raw store": write_raw_store,
     "robomimic.hdf5": write_robomimic,
     "raw robomimic.hdf5": write_raw_robomimic,
     "lerobot": write_lerobot,

@@ -46,7 +46,7 @@ def convert(
         options: Which cameras and vectors, and their size; None is all, pixel by pixel. What else
             they say is done in training and not here.
         workers: Processes that write a store.
-        level: Of zstd, 1 to 22; higher is smaller and slower to write.
+        level: Of zstd, 1 to 22; higher is smaller and slower to write. 0 does not compress.
         overwrite: Replace what is at `target`.
         verify: Read the store back and compare it with what was read from the source.
 
@@ -61,8 +61,8 @@ def convert(
     """
     start_s = time.monotonic()
     options = DataOptions() if options is None else options
-    if workers < 1 or not 1 <= level <= 22:
-        raise ValueError(f"workers must be at least 1 and level 1 to 22, got {workers}, {level}")
+    if workers < 1 or not 0 <= level <= 22:
+        raise ValueError(f"workers must be at least 1 and level 0 to 22, got {workers}, {level}")
     reader = open_reader(source)
     _check_apart(source, target)
     choice = Choice.of(reader.info, options)

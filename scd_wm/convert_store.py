@@ -40,7 +40,7 @@ class StoreJob:
     choice: Choice
     target: Path
     workers: int
-    level: int  # of zstd
+    level: int  # of zstd; 0: not compressed
     verify: bool  # read back what is there and what is written
 
     def run(self, description: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _check_room(job: StoreJob) -> None:
                     sample = np.ascontiguousarray(next(iter(batches))[:CHUNK_FRAMES])
                     raw, packed = (
                         raw + sample.nbytes,
-                        packed + len(zstd.compress(sample, job.level)),
+                        packed + _size(sample, job.level),
                     )
     images = sum(image_bytes(info, episode, choice) for episode in info.episodes)
     needed = int(RESERVE * images * packed / max(raw, 1)) + number_bytes(info, choice)
@@ -152,3 +152,8 @@ def _check_room(job: StoreJob) -> None:
             f"a store of {info.path} takes about {needed / 1e9:.1f} GB, {folder} has "
             f"{free / 1e9:.1f} GB free; choose fewer cameras, a smaller image size or another disk"
         )
+
+
+def _size(images: np.ndarray, level: int) -> int:
+    """Return how many bytes images take in a store."""
+    return len(zstd.compress(images, level)) if level else images.nbytes

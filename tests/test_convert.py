@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,22 @@ def test_a_store_is_zarr_that_zarr_itself_reads(source: Path, tmp_path: Path) ->
         episode = zarr.open_group(files, mode="r")
         found = np.asarray(episode["top_image"])
     assert np.array_equal(found, reader.read(3, "top_image", 0, NUM_STEPS + 1))
+
+
+def test_a_file_that_was_cut_is_left_out_and_said_so(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "store")
+    file = tmp_path / "store/episodes/000002.zarr.zip"
+    file.write_bytes(file.read_bytes()[:-100])
+    info = open_reader(tmp_path / "store").info
+    assert [episode.name for episode in info.episodes] == [f"demo_{i}" for i in (0, 1, 3, 4, 5)]
+    assert re.search(r"000002.* has \d+ bytes, not \d+; restore it with", info.skipped[-1])
+
+
+def test_a_store_without_compression_is_the_same(source: Path, tmp_path: Path) -> None:
+    arguments = [str(source), str(tmp_path / "store"), "--level", "0", "--workers", "1"]
+    assert main(["convert", *arguments]) == 0
+    check_equal(open_reader(tmp_path / "store"), open_reader(source))
+    assert check_store(tmp_path / "store") == 6 * 6
 
 
 def test_several_processes_write_what_one_does(source: Path, tmp_path: Path) -> None:
@@ -251,7 +268,7 @@ def test_a_robomimic_file_from_a_store_reads_as_its_source(source: Path, tmp_pat
         (["source.hdf5", "source.hdf5"], "source and target must be apart"),
         (["source.hdf5", "full"], "full exists and is no scd_wm store: it has .'mine.txt'"),
         (["source.hdf5", "store", "--workers", "0"], "workers must be at least 1"),
-        (["source.hdf5", "store", "--level", "40"], "level 1 to 22, got 1, 40"),
+        (["source.hdf5", "store", "--level", "40"], "level 0 to 22, got 1, 40"),
         (["source.hdf5", "store", "--cameras", "wrist"], "no camera 'wrist' in source.hdf5"),
         (["source.hdf5", "old.hdf5"], "old.hdf5 exists; choose another path or overwrite it"),
         (["source.hdf5", "new.hdf5", "--verify"], "only a store has checksums to verify"),

@@ -27,6 +27,7 @@ from scd_wm.datasets.store_writer import write_episode
 from .test_convert import NUM_STEPS, check_equal, contents, write_source
 
 ROOT = Path(__file__).parents[1]
+VECTOR = "robot0/eef_pos"
 
 
 @dataclass
@@ -47,7 +48,7 @@ class OddReader:
             shape = info.image_shapes.get(key, self.info.fields[key].shape)
             return rng.integers(0, 256, (info.num_observations, *shape), np.uint8)[start:stop]
         rows = info.num_actions if key in (ACTION, "reward") else info.num_observations
-        width = () if key == "reward" else (3,)
+        width = {"reward": (), ACTION: (3,)}.get(key, self.info.fields[VECTOR].shape)
         dtype = np.float64 if episode == 1 else np.float32
         return rng.normal(size=(rows, *width)).astype(dtype)[start:stop]
 
@@ -61,7 +62,7 @@ def odd(tmp_path: Path) -> OddReader:
         format="odd",
         fields={
             "wrist": Field((6, 8, 3), "uint8", "image"),
-            "robot0/eef_pos": Field((3,), "float32", "vector"),
+            VECTOR: Field((3,), "float32", "vector"),
         },
         action_dim=3,
         outcomes=("reward",),
@@ -169,6 +170,20 @@ def test_a_store_that_is_brought_up_to_date_is_whole_at_any_moment(
     odd.seed = 1
     assert convert_odd(odd, tmp_path / "store", monkeypatch)["changed"] == 2
     check_equal(StoreReader(tmp_path / "store"), odd)
+
+
+def test_episodes_of_another_layout_are_not_mixed_with_those_of_this(
+    odd: OddReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert_odd(odd, tmp_path / "store", monkeypatch)
+    fields = {**odd.info.fields, VECTOR: Field((7,), "float32", "vector")}
+    odd.info = replace(odd.info, fields=fields)
+    odd.broken = (0, 1, 3)
+    summary = convert_odd(odd, tmp_path / "store", monkeypatch)
+    assert (summary["episodes"], summary["damaged"]) == (1, 3)
+    store = StoreReader(tmp_path / "store")
+    assert [episode.name for episode in store.info.episodes] == ["c"]
+    assert store.read(0, VECTOR, 0, 5).shape == (5, 7)
 
 
 def test_nothing_is_left_of_a_source_that_is_damaged_throughout(

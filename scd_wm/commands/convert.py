@@ -43,7 +43,8 @@ def add_convert(commands: Commands) -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         default=3,
-        help="of compression, 1 to 22 (smaller, slower)",
+        help="of compression, 1 to 22: smaller, slower to write; 0: none, fastest to read if the "
+        "disk is fast",
     )
     parser.add_argument(
         "--verify",

@@ -30,20 +30,23 @@ def values(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(rng.bytes(size), dtype).reshape(shape)
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], parts: int = 5) -> EpisodeFile:
+def write(path: Path, arrays: dict[str, np.ndarray], parts: int = 5, level: int = 3) -> EpisodeFile:
     """Write an episode's file, each array in parts of so many rows."""
-    writer = EpisodeWriter(path, level=3)
+    writer = EpisodeWriter(path, level)
     for key, rows in arrays.items():
         writer.add(key, len(rows), (rows[i : i + parts] for i in range(0, len(rows), parts)))
     writer.close({"sha256": writer.checksums})
     return EpisodeFile(path)
 
 
+@pytest.mark.parametrize("level", [0, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1,), (1000, 3), (21, 5, 7, 3), (7, 2, 3, 1), (8, 4, 4, 3)])
-def test_what_is_written_zarr_reads_too(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+def test_what_is_written_zarr_reads_too(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...], level: int
+) -> None:
     expected = values(dtype, shape)
-    file = write(tmp_path / "e.zarr.zip", {"x": expected})
+    file = write(tmp_path / "e.zarr.zip", {"x": expected}, level=level)
     with zarr.storage.ZipStore(file.path, mode="r") as files:
         array = zarr.open_group(files, mode="r")["x"]
         assert isinstance(array, zarr.Array)
@@ -55,9 +58,12 @@ def test_what_is_written_zarr_reads_too(tmp_path: Path, dtype: str, shape: tuple
     assert damage_of(file.path) == []
 
 
-def test_any_rows_are_those_of_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", [0, 3])
+def test_any_rows_are_those_of_the_whole(tmp_path: Path, level: int) -> None:
     images, vectors = values("uint8", (37, 4, 6, 3)), values("float64", (50_000, 3))
-    file = write(tmp_path / "e.zarr.zip", {"image": images, "vector": vectors}, parts=1111)
+    file = write(
+        tmp_path / "e.zarr.zip", {"image": images, "vector": vectors}, parts=1111, level=level
+    )
     assert [len(file.arrays[key].places) for key in ("image", "vector")] == [5, 5]  # chunks
     for start in range(38):
         for stop in range(start, 38):
@@ -159,6 +165,18 @@ def test_a_chunk_of_another_size_is_refused_before_it_is_unpacked(tmp_path: Path
     assert damage_of(path) == [f"x in {path} differs from its source"]
 
 
+def test_a_chunk_that_is_not_compressed_has_a_checksum_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.zip", {"x": values("uint8", (8, 2, 2, 3))}, level=0).path
+    replace_chunk(path, bytes(95))
+    with pytest.raises(ValueError, match=r"x in .*e\.zip rows 0 to 7 unpack to 95 bytes, not 96"):
+        EpisodeFile(path).read("x", 0, 8)
+    replace_chunk(path, bytes([1, 2, 3, 4]) * 24)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(bytes([1, 2, 3, 4]) * 3, bytes([1, 2, 3, 5]) * 3, 1))
+    with pytest.raises(ValueError, match="the checksum of rows 0 to 7 does not agree"):
+        EpisodeFile(path).read("x", 2, 3)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"shape": [8, 2, 2, 2**40]}, {"data_type": "object"}, {"codecs": []}, {"chunk_grid": None}],
@@ -190,8 +208,10 @@ def test_writing_takes_memory_for_a_chunk_alone() -> None:
     code = (
         "import resource, numpy as np\n"
         "from tests.datasets.test_store import Sink\n"
+        "from scd_wm.datasets.store import Layout\n"
         "from scd_wm.datasets.store_shard import ShardWriter\n"
-        "writer = ShardWriter(Sink(), (2000, 480, 640, 3), np.dtype('uint8'), 8, 1)\n"
+        "layout = Layout((2000, 480, 640, 3), np.dtype('uint8'), 8, 1)\n"
+        "writer = ShardWriter(Sink(), layout)\n"
         "part, before = np.zeros((4, 480, 640, 3), 'u1'), None\n"
         "for start in range(0, 2000, 4):\n"
         "    writer.add(part)\n"
