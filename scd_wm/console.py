@@ -23,6 +23,15 @@ def number_list(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(message) from None
 
 
+def layer_split(text: str) -> tuple[int, int]:
+    """Return encoder and decoder layers from a text such as 10+2."""
+    parts = [int(part) if part.isdecimal() else 0 for part in text.split("+")]
+    if len(parts) != 2 or min(parts) < 1:
+        message = f"must be encoder and decoder layers such as 10+2, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return parts[0], parts[1]
+
+
 def image_size(text: str) -> int | tuple[int, int]:
     """Return a side, or height and width as in 48x64."""
     sides = [int(side) if side.isdecimal() else 0 for side in text.split("x")]

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -21,7 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scd_wm.bench_sources import SOURCES
+from scd_wm.bench.data_sources import SOURCES
+from scd_wm.bench.machine import describe
+from scd_wm.bench.options import check_out
+from scd_wm.bench.resident import resident_mib
+from scd_wm.bench.timing import Contestant, Spread, Turn, take_turns
 from scd_wm.collect import collect
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.loader import ClipLoader
@@ -40,7 +40,7 @@ class BenchConfig:
     num_frames: int = 16  # of a clip
     batch_size: int = 16  # clips
     rounds: int = 5  # in which every loader has a turn
-    turn_s: float = 0.5  # CPU seconds of a turn, about
+    turn_s: float = 0.5  # seconds of a turn, at least
     seed: int = 0  # of the order of clips
 
     def __post_init__(self) -> None:
@@ -78,6 +78,7 @@ def bench_data(
         FileNotFoundError, ValueError: If there is no such data, or it cannot be read.
     """
     config = BenchConfig() if config is None else config
+    check_out(out)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="scd_wm_bench_") as temporary:
         folder = Path(temporary)
@@ -85,22 +86,21 @@ def bench_data(
         dataset = open_dataset(source, cache_dir=folder / "cache")
         places = _write_all(dataset, folder)
         loaders = [*_ours(places, folder / "cache", config), *_robomimic(dataset, places, config)]
-        rates = _time(loaders, config)
+        turns = _time(loaders, config)
         sizes = {name: _size(path) for name, path in places.items()}
         result = {
             "format": FORMAT,
             "data": str(source) if data is not None else f"{EPISODES} episodes of {ENV}",
             "clip": _describe(dataset, config),
             "config": asdict(config),
-            "machine": _machine(),
+            "machine": describe(),
             "rows": [
-                _row(loader, rates[index], sizes.get(loader.name))
+                _row(loader, turns[index], config, sizes.get(loader.name))
                 for index, loader in enumerate(loaders)
             ],
             "resident_mib_in_an_epoch": _resident_in_epoch(places["store"], dataset, config),
         }
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
         files.write_json(Path(out), result)
     return result
 
@@ -192,36 +192,25 @@ def _random_batches(sequences: Any, config: BenchConfig) -> Callable[[], object]
     return batch
 
 
-def _time(loaders: list[Loader], config: BenchConfig) -> list[list[tuple[float, float]]]:
-    """Return for each loader, for each round, clips per CPU second and per second."""
-    rates: list[list[tuple[float, float]]] = [[] for _ in loaders]
-    for loader in loaders:
-        _turn(loader, config, 2 * config.turn_s)  # what is kept in memory is read now
-    for _ in range(config.rounds):
-        for index, loader in enumerate(loaders):
-            rates[index].append(_turn(loader, config, config.turn_s))
-    return rates
-
-
-def _turn(loader: Loader, config: BenchConfig, seconds: float) -> tuple[float, float]:
-    count, cpu, wall = 0, time.process_time(), time.perf_counter()
-    while time.process_time() - cpu < seconds:
-        loader.batch()
-        count += config.batch_size
-    return count / (time.process_time() - cpu), count / (time.perf_counter() - wall)
+def _time(loaders: list[Loader], config: BenchConfig) -> list[list[Turn]]:
+    """Return for each loader the turns of its batches; what is kept in memory is read before."""
+    contestants = [Contestant(f"{each.name}, {each.memory}", each.batch) for each in loaders]
+    return take_turns(
+        contestants, config.rounds, config.turn_s, warm_up_s=2 * config.turn_s, what="loading"
+    )
 
 
 def _row(
-    loader: Loader, rates: list[tuple[float, float]], size: int | None
+    loader: Loader, turns: list[Turn], config: BenchConfig, size: int | None
 ) -> dict[str, str | float | None]:
-    by_cpu = [cpu for cpu, _ in rates]
+    by_cpu = Spread.of([config.batch_size / turn.cpu_s for turn in turns])
     return {
         "loader": loader.name,
         "memory": loader.memory,
-        "clips_per_cpu_s": statistics.median(by_cpu),
-        "least": min(by_cpu),
-        "most": max(by_cpu),
-        "clips_per_s": statistics.median(wall for _, wall in rates),
+        "clips_per_cpu_s": by_cpu.median,
+        "least": by_cpu.least,
+        "most": by_cpu.most,
+        "clips_per_s": Spread.of([config.batch_size / turn.wall_s for turn in turns]).median,
         "megabytes": None if size is None else size / 1e6,
     }
 
@@ -239,14 +228,6 @@ def _resident_in_epoch(store: Path, dataset: RobotDataset, config: BenchConfig) 
     return {"after_a_tenth": early, "at_the_end": resident_mib(), "steps": num_steps}
 
 
-def resident_mib() -> float | None:
-    """Return the resident memory of this process, where Linux tells it."""
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
-        return None
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def _size(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder."""
     found = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -260,19 +241,6 @@ def _describe(dataset: RobotDataset, config: BenchConfig) -> str:
         f"vectors, {config.batch_size} a batch, from {len(dataset.episodes)} episodes of "
         f"{dataset.num_steps} steps"
     )
-
-
-def _machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
 
 
 @contextlib.contextmanager

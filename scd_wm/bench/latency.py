@@ -1,0 +1,201 @@
+"""How long one imagined frame takes: a single rollout with its history full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from scd_wm import imagination
+from scd_wm.bench import cost, models, results
+from scd_wm.bench.breakdown import breakdown, breakdown_line
+from scd_wm.bench.counting import count_flops
+from scd_wm.bench.models import Entry
+from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
+from scd_wm.bench.results import Result, Row
+from scd_wm.bench.timing import Contestant, take_turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyConfig:
+    """Sizes of the models.
+
+    Raises:
+        ValueError: If a size is below 1, or a mode is unknown.
+    """
+
+    dim: int = 512
+    tokens: int = 64  # a frame, patches of 8 x 8 pixels
+    history: int = 16  # frames in the window, all of them there
+    sampler_steps: int = 10
+    # What is compared: mode, encoder layers, decoder layers. The entangled model has their sum.
+    contestants: tuple[tuple[str, int, int], ...] = (
+        ("prefix", 10, 2),
+        ("token_concat", 8, 4),
+        ("prefix", 8, 4),
+        ("entangled", 8, 4),
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least_1(self, "dim", "tokens", "history", "sampler_steps")
+
+    def restricted(
+        self, modes: tuple[str, ...] | None, layers: tuple[int, int] | None
+    ) -> LatencyConfig:
+        """Return the sizes with some of the modes only, or all with the same layers.
+
+        Raises:
+            ValueError: If a mode is unknown.
+        """
+        modes = models.MODES if modes is None else modes
+        models.check_modes(modes)
+        kept = [entry for entry in self.contestants if entry[0] in modes]
+        if layers is not None:
+            kept = list(dict.fromkeys((mode, *layers) for mode, *_ in kept))
+        return replace(self, contestants=tuple(kept))
+
+    def entries(self) -> list[Entry]:
+        """Return the models to compare."""
+        spec = models.camera_world(self.tokens)
+        return [
+            models.entry(
+                spec,
+                models.make_config(
+                    dim=self.dim,
+                    layers=(encoder_layers, decoder_layers),
+                    window=self.history,
+                    num_steps=self.sampler_steps,
+                ),
+                mode,
+            )
+            for mode, encoder_layers, decoder_layers in self.contestants
+            if mode in models.BUILT
+        ]
+
+
+QUICK = LatencyConfig(
+    dim=32,
+    tokens=4,
+    history=2,
+    sampler_steps=2,
+    contestants=(("prefix", 1, 1), ("token_concat", 1, 1), ("entangled", 1, 1)),
+)
+_SPLITS = (("prefix", 8, 4), ("token_concat", 8, 4), ("entangled", 8, 4))
+CASES: dict[str, LatencyConfig] = {
+    "short": LatencyConfig(),
+    "paper": LatencyConfig(dim=1024, history=150, sampler_steps=50, contestants=_SPLITS),
+    "stream": LatencyConfig(
+        dim=192,
+        history=4,
+        sampler_steps=3,
+        contestants=(("prefix", 6, 1), ("token_concat", 6, 1), ("entangled", 6, 1)),
+    ),
+}
+"""Name: short history as robots have, the paper's regime, and a small model that runs as fast as it
+can. `scd_wm.commands.bench` names them too."""
+
+
+def bench_latency(
+    config: LatencyConfig | None = None,
+    options: BenchOptions | None = None,
+    out: str | Path | None = None,
+) -> Result:
+    """Time one imagined frame.
+
+    Args:
+        config: Sizes; None takes those of "short".
+        options: How to measure; None takes the defaults.
+        out: A JSON file for the result; None writes none.
+
+    Returns:
+        What is written to `out`.
+
+    Raises:
+        ValueError, OSError: If a size does not fit, or `out` cannot be written.
+    """
+    config = LatencyConfig() if config is None else config
+    options = BenchOptions() if options is None else options
+    entries = config.entries()
+    check_out(out)
+    result = results.new_result("latency", options, config=asdict(config))
+    result["rows"] = time_frames(result, entries, 1, options)
+    results.write_result(result, out)
+    return result
+
+
+def time_frames(
+    result: Result, entries: list[Entry], batch: int, options: BenchOptions
+) -> list[Row]:
+    """Return a row for each model: one frame of `batch` rollouts whose history is full."""
+    steppers, rows = [], []
+    for entry in entries:
+        step, row = _stepper(entry, batch, options)
+        steppers.append(Contestant(entry.name, step))
+        rows.append(row)
+    turns = take_turns(
+        steppers, options.rounds, options.turn_s, device=options.device, what=result["format"]
+    )
+    names = [entry.name for entry in entries]
+    ratios = results.ratio_columns(turns, names, options.device)
+    for row, entry, own, against in zip(rows, entries, turns, ratios, strict=True):
+        flops, counted = batch * cost.frame(entry.sizes), row.pop("counted")
+        row |= results.time_columns(own)
+        row |= results.work_columns(result, row, options, model_flops=flops, counted=counted)
+        row |= against
+        row["frames_per_cpu_s"] = batch / row["cpu_s"]["median"]
+        row["frames_per_s"] = batch / row["wall_s"]["median"]
+    if options.profiles:
+        for row, stepper in zip(rows, steppers, strict=True):
+            row["where"] = breakdown(stepper.run, options.device)
+    return rows
+
+
+def _stepper(entry: Entry, batch: int, options: BenchOptions) -> tuple[Callable[[], object], Row]:
+    """Return what imagines the next frame, and the part of its row that is known before timing."""
+    model = models.build(entry, options).eval()
+    history = models.history(entry, batch, options, entry.config.window)
+    state = imagination.begin(model, history)
+    action = models.actions(entry, batch, options)
+
+    def step() -> object:
+        return imagination.step(model, state, action)
+
+    row = {
+        "model": entry.name,
+        "shape": entry.shape,
+        "batch": batch,
+        "dtype": options.dtype,
+        "threads": torch.get_num_threads(),
+        "parameters": models.num_parameters(model),
+        "sequential_layers": cost.sequential_layers(entry.sizes),
+        "counted": count_flops(step),
+    }
+    if options.compiles:
+        models.compile_blocks(model)
+    return step, row
+
+
+COLUMNS: tuple[results.Column, ...] = (
+    ("model", lambda row: row["model"]),
+    ("M params", lambda row: results.shown_number(row["parameters"] / 1e6)),
+    ("layers in turn", lambda row: str(row["sequential_layers"])),
+    ("CPU ms a frame", lambda row: results.shown_spread(row["cpu_s"], 1e3)),
+    ("wall ms", lambda row: results.shown_number(1e3 * row["wall_s"]["median"])),
+    ("frames / CPU s", lambda row: results.shown_number(row["frames_per_cpu_s"])),
+    *results.WORK,
+)
+
+
+def lines(result: Result) -> list[str]:
+    """Return the result as text."""
+    rows = result["rows"]
+    found = [f"{row['model']}: {breakdown_line(row['where'])}" for row in rows if "where" in row]
+    return [
+        *results.heading_lines(result),
+        f"one frame, batch {rows[0]['batch']}, history full: {rows[0]['shape']}",
+        "",
+        *results.table(rows, COLUMNS),
+        *(["", "where the time goes", *found] if found else []),
+    ]

@@ -1,0 +1,199 @@
+"""The models that are measured, made from sizes alone, and what they are fed.
+
+Weights are as initialised and data are random: neither changes how long anything takes.
+
+Axes: B batch, F history frames, A values of an action.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from scd_wm.bench import cost
+from scd_wm.bench.options import BenchOptions
+from scd_wm.clip import Clip
+from scd_wm.imagination import RolloutState
+from scd_wm.model.blocks import Block
+from scd_wm.model.cache import RingCache
+from scd_wm.model.config import SCDConfig
+from scd_wm.model.layout import FrameLayout
+from scd_wm.model.scd import SCDWorldModel
+from scd_wm.spec import CameraSpec, Spec, VectorSpec
+
+MODES = ("prefix", "token_concat", "entangled")
+BUILT = ("prefix", "token_concat")  # until there is an entangled model
+ACTION_DIM = 4
+PATCH = 8  # pixels
+HEAD_WIDTHS = (64, 32, 16)  # the first that divides the width
+
+
+def check_modes(modes: tuple[str, ...]) -> None:
+    """Raise ValueError unless all modes are known and there is one."""
+    if not modes or not {*modes} <= {*MODES}:
+        raise ValueError(f"modes must be some of {MODES}, got {modes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A model in a measurement."""
+
+    spec: Spec
+    config: SCDConfig
+    mode: str  # of MODES
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        c = self.config
+        if self.mode == "entangled":
+            return f"entangled {c.encoder_layers + c.decoder_layers}"
+        return f"SCD {self.mode} {c.encoder_layers}+{c.decoder_layers}"
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens P of a frame."""
+        return FrameLayout(self.spec, self.config.patch_size).num_tokens
+
+    @property
+    def sizes(self) -> cost.Sizes:
+        """Its sizes for the cost model."""
+        c = self.config
+        return cost.Sizes(
+            mode=self.mode,
+            dim=c.dim,
+            tokens=self.num_tokens,
+            history=c.window,
+            steps=c.num_steps,
+            encoder_layers=c.encoder_layers,
+            decoder_layers=c.decoder_layers,
+            mlp_ratio=c.mlp_ratio,
+        )
+
+    @property
+    def shape(self) -> str:
+        """Its sizes as text, but for the layers."""
+        c = self.config
+        outcome = f"+{min(len(self.spec.outcomes), 1)} for outcomes"
+        return f"d={c.dim} P={self.num_tokens}{outcome} F={c.window} T={c.num_steps}"
+
+    def with_config(self, **changes: object) -> Entry:
+        """Return the entry with other settings."""
+        return replace(self, config=replace(self.config, **changes))  # type: ignore[arg-type]  # by name
+
+
+def entry(spec: Spec, config: SCDConfig, mode: str) -> Entry:
+    """Return a model of some sizes as an entry of a mode."""
+    if mode == "entangled":
+        return Entry(spec=spec, config=replace(config), mode=mode)
+    return Entry(spec=spec, config=replace(config, context_mode=mode), mode=mode)
+
+
+def build(entry: Entry, options: BenchOptions) -> SCDWorldModel:
+    """Return the model of an entry, on the device and in the precision of the options."""
+    torch.manual_seed(0)
+    model = SCDWorldModel(entry.spec, entry.config)
+    return model.to(options.device, options.torch_dtype)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Let torch compile every block of a model, where it is; the first calls then take long."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile()
+
+
+def in_float32(options: BenchOptions) -> BenchOptions:
+    """Return the options with weights and data in float32."""
+    return replace(options, dtype="float32")
+
+
+def fork(state: RolloutState, num_branches: int) -> RolloutState:
+    """Return one rollout as `num_branches` rows that may go on with different actions."""
+
+    def rows(x: Tensor) -> Tensor:
+        return x.repeat_interleave(num_branches, 0)
+
+    cache = RingCache(
+        state.cache.keys.repeat_interleave(num_branches, 1),
+        state.cache.values.repeat_interleave(num_branches, 1),
+        [count for count in state.cache.num_frames for _ in range(num_branches)],
+    )
+    parts = (state.last, state.valid, state.keys, state.num_imagined)
+    return RolloutState(cache, *(rows(part) for part in parts))
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Return how many numbers a model has learnt."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_config(*, dim: int, layers: tuple[int, int], window: int, num_steps: int) -> SCDConfig:
+    """Return a model of our kind by its sizes.
+
+    Raises:
+        ValueError: If the width is not a multiple of 16, or a size is below 1.
+    """
+    widths = [width for width in HEAD_WIDTHS if dim >= width and dim % width == 0]
+    if not widths:
+        raise ValueError(f"dim must be a multiple of {HEAD_WIDTHS[-1]}, got {dim}")
+    return SCDConfig(
+        dim=dim,
+        num_heads=dim // widths[0],
+        encoder_layers=layers[0],
+        decoder_layers=layers[1],
+        patch_size=PATCH,
+        window=window,
+        num_steps=num_steps,
+        open_gates=True,
+    )
+
+
+def camera_world(tokens: int) -> Spec:
+    """Return a world of one camera of `tokens` patches of 8 x 8 pixels, as square as can be.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens must be 1 or more, got {tokens}")
+    rows = next(n for n in range(math.isqrt(tokens), 0, -1) if tokens % n == 0)
+    camera = CameraSpec(height=rows * PATCH, width=tokens // rows * PATCH)
+    return Spec(
+        cameras={"camera": camera}, action=VectorSpec.unit(ACTION_DIM), outcomes=("reward",)
+    )
+
+
+def history(entry: Entry, batch: int, options: BenchOptions, num_frames: int) -> Clip:
+    """Return random clips, (B, F), on the device and in the precision of the options."""
+    random, shape = torch.Generator().manual_seed(0), (batch, num_frames)
+    spec = entry.spec
+    images = {
+        name: torch.randint(
+            0, 256, (*shape, c.height, c.width, c.channels), generator=random, dtype=torch.uint8
+        )
+        for name, c in spec.cameras.items()
+    }
+    vectors = {k: torch.randn(*shape, v.dim, generator=random) for k, v in spec.vectors.items()}
+    outcome = {name: torch.zeros(shape) for name in spec.outcomes}
+    clip = Clip(
+        images=images,
+        vectors=vectors,
+        outcome=outcome,
+        actions=torch.randn(batch, num_frames - 1, spec.action.dim, generator=random),
+        valid={k: torch.ones(shape, dtype=torch.bool) for k in (*images, *vectors, *outcome)},
+        action_valid=torch.ones(batch, num_frames - 1, dtype=torch.bool),
+    )
+    dtype = options.torch_dtype
+    clip = clip.map(lambda x: x.to(dtype) if x.is_floating_point() else x)
+    return clip.to(options.device)
+
+
+def actions(entry: Entry, batch: int, options: BenchOptions) -> Tensor:
+    """Return an action a row, (B, A)."""
+    return torch.zeros(
+        batch, entry.spec.action.dim, dtype=options.torch_dtype, device=options.device
+    )
