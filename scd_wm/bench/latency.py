@@ -10,7 +10,7 @@ import torch
 
 from scd_wm import imagination
 from scd_wm.bench import cost, models, results
-from scd_wm.bench.breakdown import breakdown, breakdown_line
+from scd_wm.bench.breakdown import breakdown
 from scd_wm.bench.counting import count_flops
 from scd_wm.bench.models import Entry
 from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
@@ -191,11 +191,10 @@ COLUMNS: tuple[results.Column, ...] = (
 def lines(result: Result) -> list[str]:
     """Return the result as text."""
     rows = result["rows"]
-    found = [f"{row['model']}: {breakdown_line(row['where'])}" for row in rows if "where" in row]
     return [
         *results.heading_lines(result),
         f"one frame, batch {rows[0]['batch']}, history full: {rows[0]['shape']}",
         "",
         *results.table(rows, COLUMNS),
-        *(["", "where the time goes", *found] if found else []),
+        *results.where_lines(rows, lambda row: row["model"]),
     ]

@@ -12,8 +12,10 @@ import torch
 
 from scd_wm.bench.timing import Contestant, one_turn, seconds
 
-# (rows, inner, columns): large ones, and layers of widths 256 to 1,024 on 64 to 2,048 tokens.
-SHAPES = (
+Shape = tuple[int, int, int]  # rows, inner, columns
+
+# Large ones, and layers of widths 256 to 1,024 on 64 to 2,048 tokens.
+SHAPES: tuple[Shape, ...] = (
     *((1024, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096)),
     *((64, 512, 1536), (64, 512, 2048), (64, 1024, 4096)),
     *((512, 512, 2048), (512, 2048, 512), (2048, 256, 1024), (2048, 512, 2048)),
@@ -37,7 +39,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
 
 
 def gemm_peak(
-    device: str, dtype: torch.dtype, turn_s: float = 0.1, shapes: tuple[Any, ...] = SHAPES
+    device: str, dtype: torch.dtype, turn_s: float, shapes: tuple[Shape, ...] | None = None
 ) -> dict[str, Any]:
     """Measure the most that matrix products reach here, with the threads that torch now has.
 
@@ -45,7 +47,7 @@ def gemm_peak(
         device: Where to multiply.
         dtype: Of the matrices.
         turn_s: Seconds of one of a shape's turns.
-        shapes: (rows, inner, columns) to try.
+        shapes: What to try; None takes `SHAPES`.
 
     Returns:
         "gflop_per_s" of the best shape, "shape", and "by_shape". Seconds are CPU seconds of all
@@ -53,21 +55,21 @@ def gemm_peak(
     """
     by_shape = {
         "x".join(map(str, shape)): _rate(shape, device, dtype, turn_s)
-        for shape in shapes
+        for shape in (SHAPES if shapes is None else shapes)
         if _fits(shape, device)
     }
     best = max(by_shape, key=lambda shape: by_shape[shape])
     return {"gflop_per_s": by_shape[best], "shape": best, "by_shape": by_shape}
 
 
-def _fits(shape: tuple[int, int, int], device: str) -> bool:
+def _fits(shape: Shape, device: str) -> bool:
     """Leave out what takes a CPU seconds, and what does not fill a GPU."""
     limit = 2 * 2048**3
     work = 2 * shape[0] * shape[1] * shape[2]
     return work <= limit or torch.device(device).type == "cuda"
 
 
-def _rate(shape: tuple[int, int, int], device: str, dtype: torch.dtype, turn_s: float) -> float:
+def _rate(shape: Shape, device: str, dtype: torch.dtype, turn_s: float) -> float:
     rows, inner, columns = shape
     a = torch.ones(rows, inner, dtype=dtype, device=device)
     b = torch.ones(inner, columns, dtype=dtype, device=device)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scd_wm import imagination
 from scd_wm.bench import cost, models, results
-from scd_wm.bench.breakdown import breakdown, breakdown_line
+from scd_wm.bench.breakdown import breakdown
 from scd_wm.bench.counting import count_flops
 from scd_wm.bench.models import Entry
 from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
@@ -222,16 +222,11 @@ COLUMNS: tuple[results.Column, ...] = (
 def lines(result: Result) -> list[str]:
     """Return the result as text."""
     rows, c = result["rows"], result["config"]
-    found = [
-        f"{row['world']}, {row['model']}: {breakdown_line(row['where'])}"
-        for row in rows
-        if "where" in row
-    ]
     return [
         *results.heading_lines(result),
         f"a plan: {c['candidates']} candidates x {c['iterations']} iterations x horizon "
         f"{c['horizon']}, all forked from one history; timed by iteration",
         "",
         *results.table(rows, COLUMNS),
-        *(["", "where the time goes", *found] if found else []),
+        *results.where_lines(rows, lambda row: f"{row['world']}, {row['model']}"),
     ]

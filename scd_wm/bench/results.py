@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from scd_wm.bench.breakdown import breakdown_line
 from scd_wm.bench.machine import describe, gemm_peak
 from scd_wm.bench.options import BenchOptions
 from scd_wm.bench.timing import Spread, Turn, ratio, seconds
@@ -132,6 +133,13 @@ WORK: tuple[Column, ...] = (
     ("times entangled", lambda row: shown_spread(row["against_entangled"])),
 )
 """Columns on operations, which rows with `work_columns` and `ratio_columns` have."""
+
+
+def where_lines(rows: Sequence[Row], name: Callable[[Row], str]) -> list[str]:
+    """Return where the time of each row goes, for the rows that were profiled."""
+    profiled = [row for row in rows if "where" in row]
+    found = [f"{name(row)}: {breakdown_line(row['where'])}" for row in profiled]
+    return ["", "where the time goes", *found] if found else []
 
 
 def heading_lines(result: Result) -> list[str]:

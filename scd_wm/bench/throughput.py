@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scd_wm.bench import models, results
-from scd_wm.bench.breakdown import breakdown_line
 from scd_wm.bench.latency import time_frames
 from scd_wm.bench.models import Entry
 from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
-from scd_wm.bench.results import Result
+from scd_wm.bench.results import Result, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +93,13 @@ COLUMNS: tuple[results.Column, ...] = (
 def lines(result: Result) -> list[str]:
     """Return the result as text."""
     rows = result["rows"]
-    found = [
-        f"{row['model']}, {row['shape']}, batch {row['batch']}: {breakdown_line(row['where'])}"
-        for row in rows
-        if "where" in row
-    ]
     return [
         *results.heading_lines(result),
         "",
         *results.table(rows, COLUMNS),
-        *(["", "where the time goes", *found] if found else []),
+        *results.where_lines(rows, _name),
     ]
+
+
+def _name(row: Row) -> str:
+    return f"{row['model']}, {row['shape']}, batch {row['batch']}"

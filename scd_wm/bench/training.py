@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scd_wm.bench import cost, models, results
-from scd_wm.bench.breakdown import breakdown, breakdown_line
+from scd_wm.bench.breakdown import breakdown
 from scd_wm.bench.counting import count_flops
 from scd_wm.bench.models import Entry
 from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
@@ -183,11 +183,6 @@ COLUMNS: tuple[results.Column, ...] = (
 def lines(result: Result) -> list[str]:
     """Return the result as text."""
     rows, c = result["rows"], result["config"]
-    found = [
-        f"{row['model']}, K={row['draws']}: {breakdown_line(row['where'])}"
-        for row in rows
-        if "where" in row
-    ]
     return [
         *results.heading_lines(result),
         f"a step: forward, backward, optimiser; {c['batch']} clips of {c['num_frames']} frames, "
@@ -195,5 +190,5 @@ def lines(result: Result) -> list[str]:
         "step: beyond torch and the weights",
         "",
         *results.table(rows, COLUMNS),
-        *(["", "where the time goes", *found] if found else []),
+        *results.where_lines(rows, lambda row: f"{row['model']}, K={row['draws']}"),
     ]
