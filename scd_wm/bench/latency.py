@@ -173,7 +173,7 @@ def _stepper(entry: Entry, batch: int, options: BenchOptions) -> tuple[Callable[
         "counted": count_flops(step),
     }
     if options.compiles:
-        models.compile_blocks(model)
+        models.compile_decoder(model)
     return step, row
 
 

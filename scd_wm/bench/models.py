@@ -17,7 +17,6 @@ from scd_wm.bench import cost
 from scd_wm.bench.options import BenchOptions
 from scd_wm.clip import Clip
 from scd_wm.imagination import RolloutState
-from scd_wm.model.blocks import Block
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import SCDConfig
 from scd_wm.model.layout import FrameLayout
@@ -99,11 +98,9 @@ def build(entry: Entry, options: BenchOptions) -> SCDWorldModel:
     return model.to(options.device, options.torch_dtype)
 
 
-def compile_blocks(model: nn.Module) -> None:
-    """Let torch compile every block of a model, where it is; the first calls then take long."""
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.compile()
+def compile_decoder(model: SCDWorldModel) -> None:
+    """Let torch compile what runs at every sampler step; the first calls then take long."""
+    model.decoder.compile()
 
 
 def in_float32(options: BenchOptions) -> BenchOptions:

@@ -24,7 +24,7 @@ class BenchOptions:
     rounds: int = 5  # in which every contestant has a turn
     turn_s: float = 1.0  # seconds of a turn, at least
     peak_turn_s: float = 0.05  # the same for a matrix product of the machine's peak
-    compiles: bool = False  # the blocks of the models, by torch.compile
+    compiles: bool = False  # what runs at every sampler step, by torch.compile
     profiles: bool = False  # also say where the time goes
 
     def __post_init__(self) -> None:

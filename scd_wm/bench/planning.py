@@ -161,7 +161,7 @@ def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tup
         "counted": count_flops(planner.iterate),
     }
     if options.compiles:
-        models.compile_blocks(model)
+        models.compile_decoder(model)
     return planner, row
 
 

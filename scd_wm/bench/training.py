@@ -137,7 +137,7 @@ def training_step(
     seeds = torch.arange(config.batch, device=options.device)
     optimizer = make_optimizer(model, TrainConfig(steps=1))
     if options.compiles:
-        models.compile_blocks(model)
+        models.compile_decoder(model)
     is_low = options.dtype != "float32"
 
     def step() -> object:

@@ -151,7 +151,7 @@ def _measuring(parser: argparse.ArgumentParser, rounds: int, turn_s: float) -> N
     parser.add_argument(
         "--turn-s", type=float, metavar="S", default=turn_s, help="seconds of a turn, at least"
     )
-    parser.add_argument("--compile", action="store_true", help="compile the models' blocks")
+    parser.add_argument("--compile", action="store_true", help="compile what runs at every step")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     _machine(parser)
 
