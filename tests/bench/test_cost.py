@@ -82,6 +82,18 @@ def test_a_frame_has_the_operations_of_the_formula() -> None:
     assert cost.frame(PAPER) == clean + noisy
 
 
+def test_a_frame_in_training_sees_the_window_and_no_more() -> None:
+    window, longer = replace(PAPER, history=4), replace(PAPER, history=5)
+    differ = [
+        cost.training_step(longer, batch=1, num_frames=num_frames, draws=2)
+        - cost.training_step(window, batch=1, num_frames=num_frames, draws=2)
+        for num_frames in (5, 6, 8)
+    ]
+    # One more frame of keys in 12 clean layers and in 2 draws of 12, and the backward pass.
+    a_frame = 3 * (1 + 2) * 12 * 4 * 64**2 * 1024
+    assert differ == [0, a_frame, 3 * a_frame]
+
+
 def test_the_entangled_models_clean_pass_adds_no_layers_in_turn() -> None:
     assert cost.sequential_layers(PAPER) == 50 * 12
     assert cost.sequential_layers(replace(PAPER, mode="prefix")) == 8 + 50 * 4
