@@ -185,9 +185,8 @@ class StoredArray:
         found = os.preadv(descriptor, buffers, self.offset + run.offset)
         for number, (*body, ending) in enumerate(chunks, run.first):
             found -= run.lengths[number - run.first]
-            if found < 0 or CHECKSUM.unpack(ending.data)[0] != reduce(
-                google_crc32c.extend, body, 0
-            ):
+            checksum = reduce(google_crc32c.extend, body, 0)
+            if found < 0 or CHECKSUM.unpack(ending.data)[0] != checksum:
                 raise ValueError(_damage(self._rows(number)))
 
     def _read_packed(self, descriptor: int, run: Run, start: int, out: np.ndarray) -> None:
