@@ -17,7 +17,7 @@ from torch import Tensor
 from scd_wm.clip import Clip
 from scd_wm.model import noise
 from scd_wm.model.cache import RingCache
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import Frame, WorldModel
 from scd_wm.spec import Spec
 
 
@@ -73,7 +73,7 @@ def start_frame(spec: Spec, batch: int) -> Clip:
 
 
 @torch.inference_mode()
-def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
+def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
     """Read a history, so that the next `step` imagines the frame after it.
 
     Args:
@@ -86,15 +86,15 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
         ValueError: If `history` lacks what the model reads, or sizes do not fit.
     """
     _check_history(model.spec, history)
-    history = history.to(model.encoder.embed.place.device)
+    history = history.to(model.layout.delta_std.device)
     batch = history.action_valid.shape[0]
     packed = model.layout.pack(history)
     valid = model.layout.token_valid(history.valid)
     actions = model.layout.normalise_vector("action", history.actions)
-    cache = model.encoder.empty_cache(batch)
+    cache = model.empty_cache(batch)
     for t in range(history.num_frames - 1):
         frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])
-        model.encoder.step(*frame, cache)
+        model.read(Frame(*frame), cache)
     if seeds is None:
         seeds = torch.arange(batch)
     elif seeds.shape != (batch,):
@@ -105,7 +105,7 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
 
 @torch.inference_mode()
 def step(
-    model: SCDWorldModel,
+    model: WorldModel,
     state: RolloutState,
     actions: Tensor,
     num_steps: int | None = None,
@@ -128,21 +128,26 @@ def step(
     batch, action_dim = len(state.last), model.spec.action.dim
     if actions.shape != (batch, action_dim):
         raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
-    has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
-    has_action = state.valid.any(dim=1) | has_past  # False at the start frame only
     normal_action = model.layout.normalise_vector("action", actions.to(state.last))
-    c = model.encoder.step(state.last, state.valid, normal_action, has_action, state.cache)
+    frame = Frame(state.last, state.valid, normal_action, _has_action(state))
     keys = noise.derive(state.keys, state.num_imagined)
     eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
-    context = model.decoder.context(c, state.last, normal_action, has_action)
     num_steps = model.config.num_steps if num_steps is None else num_steps
-    sample, logits = model.sample(context, model.base(state.last, state.valid), eps, num_steps)
+    sample, logits = model.next_frame(frame, state.cache, eps, num_steps)
     state.last, state.valid = sample, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
     return decode(model, sample, logits)
 
 
-def decode(model: SCDWorldModel, packed: Tensor, logits: Tensor) -> Frames:
+def _has_action(state: RolloutState) -> Tensor:
+    """Return which rows have an action, (B,) bool: all but those at the start frame."""
+    if min(state.cache.num_frames) > 0:
+        return torch.ones(len(state.last), dtype=torch.bool, device=state.last.device)
+    has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
+    return state.valid.any(dim=1) | has_past
+
+
+def decode(model: WorldModel, packed: Tensor, logits: Tensor) -> Frames:
     """Return packed frames, (..., M), and outcome logits in the units of the data."""
     spec, outcome = model.spec, {}
     for index, name in enumerate(spec.outcomes):
@@ -153,7 +158,7 @@ def decode(model: SCDWorldModel, packed: Tensor, logits: Tensor) -> Frames:
 
 
 def imagine(
-    model: SCDWorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
+    model: WorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
 ) -> Iterator[Frames]:
     """Yield the frames that `actions`, (B, T, A), lead to, one at a time, at constant memory."""
     for t in range(actions.shape[1]):
@@ -161,7 +166,7 @@ def imagine(
 
 
 def rollout(
-    model: SCDWorldModel,
+    model: WorldModel,
     history: Clip,
     actions: Tensor,
     *,
@@ -191,7 +196,7 @@ def rollout(
 
 
 def rollout_policy(
-    model: SCDWorldModel,
+    model: WorldModel,
     history: Clip,
     policy: Policy,
     horizon: int,
