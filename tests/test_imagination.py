@@ -117,17 +117,6 @@ def test_a_clone_goes_its_own_way(model: SCDWorldModel) -> None:
     _assert_equal(stack(list(imagine(model, state, _actions()))), expected)
 
 
-def test_a_reset_row_of_a_clone_is_not_reset_in_the_other(model: SCDWorldModel) -> None:
-    state = begin(model, _history(model))
-    copy = state.clone()
-    copy.cache.reset_rows([1])
-    assert state.cache.num_frames == [1, 1, 1]
-    _assert_equal(
-        stack(list(imagine(model, state, _actions()))),
-        rollout(model, _history(model), _actions()),
-    )
-
-
 def test_a_changed_future_action_never_changes_an_earlier_frame(model: SCDWorldModel) -> None:
     actions = _actions()
     changed = actions.clone()

@@ -7,11 +7,14 @@ written `...`: the encoder has (B, T), the decoder has frames only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.rope import rotate
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -55,7 +58,7 @@ class Attention(nn.Module):
         Returns:
             The update, (..., N, D).
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        q, k, v = rearrange(self.qkv(x), "... (s h k) -> s ... h k", s=3, h=self.num_heads)
         q, k = rotate(self.query_norm(q), table), rotate(self.key_norm(k), table)
         return self.out(attend(q, k, v).flatten(-2))
 
@@ -104,6 +107,23 @@ class Block(nn.Module):
         update = self.attention(modulate(self.norm(x), shift_a, scale_a), table, attend)
         x = torch.addcmul(x, gate_a, update)
         return torch.addcmul(x, gate_m, self.mlp(modulate(self.norm(x), shift_m, scale_m)))
+
+
+class Blocks(nn.ModuleList):
+    """DiT blocks, one after the other.
+
+    Args:
+        config: Sizes.
+        num_layers: How many.
+    """
+
+    def __init__(self, config: WorldModelConfig, num_layers: int) -> None:
+        sizes = (config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
+        super().__init__(Block(*sizes) for _ in range(num_layers))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks in order."""
+        return cast("Iterator[Block]", super().__iter__())
 
 
 class FinalNorm(nn.Module):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from scd_wm.model.attention import attend_all, attend_part, merge_parts
@@ -115,7 +116,7 @@ class RingCache:
         return self._mix(layer, q, own, self._pass(layer, own, k, v))
 
     def attend_both(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Do `attend` for the first N tokens, which do not see the rest, `attend_passing` for it."""
+        """Do `attend` for the first N tokens and then `attend_passing` for the rest."""
         n = self.num_tokens
         own = self._store(layer, k[:, :n], v[:, :n])
         kept = n * min(max(own), self.slots)
@@ -129,7 +130,8 @@ class RingCache:
         if own[0] >= self.slots < self.window:
             self._grow()
         for ring, new in ((self.keys[layer], k), (self.values[layer], v)):
-            slots = ring[:, : self.slots * self.num_tokens].unflatten(1, (self.slots, -1))
+            kept = ring[:, : self.slots * self.num_tokens]
+            slots = rearrange(kept, "b (f n) h k -> b f n h k", n=self.num_tokens)  # a view
             if _all_equal(own):
                 slots[:, own[0] % self.slots] = new
             else:
@@ -170,7 +172,7 @@ class RingCache:
         length = min(in_sight * self.num_tokens, shared.keys.shape[2])
         part = slice(shared.keys.shape[2] - length, None)
         keys, values = shared.keys[layer, :, part], shared.values[layer, :, part]
-        joint = q.unflatten(0, (-1, shared.branches)).flatten(1, 2)
+        joint = rearrange(q, "(g b) n h k -> g (b n) h k", b=shared.branches)
         missing = [length - count * self.num_tokens for count in shared.num_frames]
         if max(missing) <= 0:
             mix, log_sum = attend_part(joint, keys, values)
@@ -180,10 +182,10 @@ class RingCache:
             held[:, -1] = True  # a row needs a key; one without any frame is taken out below
             mix, log_sum = attend_part(joint, keys, values, held[:, None, None, :])
             log_sum = log_sum.masked_fill((absent >= length)[..., None, None], -torch.inf)
-        shape = (-1, q.shape[1])
+        apart = "g (b n) h k -> (g b) n h k"
         return (
-            mix.unflatten(1, shape).flatten(0, 1),
-            log_sum.unflatten(1, shape).flatten(0, 1),
+            rearrange(mix, apart, b=shared.branches),
+            rearrange(log_sum, apart, b=shared.branches),
         )
 
     def _grow(self) -> None:

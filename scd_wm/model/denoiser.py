@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scd_wm.model.blocks import ActionEmbedding, Attend, Block, FinalNorm, NoiseLevelEmbedding
+from scd_wm.model.blocks import ActionEmbedding, Attend, Blocks, FinalNorm, NoiseLevelEmbedding
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.refiner import PixelRefiner
@@ -78,10 +78,7 @@ class FrameDenoiser(nn.Module):
         num_outcomes = len(layout.spec.outcomes)
         self.query = nn.Parameter(torch.randn(min(num_outcomes, 1), config.dim) * 0.02)
         self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
-            for _ in range(num_layers)
-        )
+        self.blocks = Blocks(config, num_layers)
         self.final = FinalNorm(config.dim)
         self.head = FrameHead(layout, config.dim)
         self.refiners = nn.ModuleList(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scd_wm.model.attention import attend_banded
-from scd_wm.model.blocks import ActionEmbedding, Block, FinalNorm, NoiseLevelEmbedding
+from scd_wm.model.blocks import ActionEmbedding, Blocks, FinalNorm, NoiseLevelEmbedding
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
@@ -33,10 +33,7 @@ class CausalEncoder(nn.Module):
         self.embed = FrameEmbedding(layout, config.dim)
         self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
         self.noise_level = NoiseLevelEmbedding(config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
-            for _ in range(config.encoder_layers)
-        )
+        self.blocks = Blocks(config, config.encoder_layers)
         self.final = FinalNorm(config.dim)
         self.register_buffer("positions", layout.positions(), persistent=False)
         self.positions: Tensor

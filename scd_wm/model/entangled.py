@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from scd_wm.model import flow, noise
@@ -134,9 +135,7 @@ class CausalDiffuser(FrameDenoiser):
         clean_table = clean_table.expand(-1, context.table.shape[1], -1, -1)
         table = torch.cat([clean_table, context.table], dim=2)
         clean = self.condition(noisy.new_zeros(()), context.action)
-        x = torch.cat(
-            [self.embed(frame.packed, frame.valid), self.sequence(noisy, context)], dim=1
-        )
+        x = torch.cat([self.embed(frame.packed, frame.valid), self.sequence(noisy, context)], dim=1)
         num_noisy = x.shape[1] - n
         for layer, block in enumerate(self.blocks):
             parts = (
@@ -231,7 +230,7 @@ class EntangledWorldModel(WorldModel):
         clean = (chance < self.config.clean_fraction) & sequence.valid[:, 1:].all(-1)
         clean[:, -1] = False  # the last frame is nobody's history
         frames, action = noised.frames.clone(), context.action
-        after = action.unflatten(0, (batch, num_frames)).roll(-1, 1).flatten(0, 1)
+        after = rearrange(action, "(b t) d -> b t d", b=batch).roll(-1, 1).flatten(0, 1)
         is_clean = clean.flatten()
         frames[is_clean] = history.roll(-1, 1).flatten(0, 1)[is_clean]
         level = noised.level.masked_fill(is_clean, 0.0)
@@ -243,9 +242,7 @@ class EntangledWorldModel(WorldModel):
         net = self.network
         num_noisy = net.num_tokens + len(net.query)
         like = net.embed.place
-        return RingCache.empty(
-            self.config, len(net.blocks), batch, net.num_tokens, like, num_noisy
-        )
+        return RingCache.empty(self.config, len(net.blocks), batch, net.num_tokens, like, num_noisy)
 
     def read(self, frame: Frame, cache: RingCache) -> None:
         """Read one more frame into `cache`; see `WorldModel.read`."""
@@ -284,8 +281,8 @@ def attend_history(
         k: Their keys.
         v: Their values.
     """
-    batch, num_frames = keys.shape[:2]
-    q, k, v = (x.unflatten(0, (batch, num_frames)) for x in (q, k, v))
+    num_frames = keys.shape[1]
+    q, k, v = (rearrange(x, "(b t) n h k -> b t n h k", t=num_frames) for x in (q, k, v))
     frames = []
     for t in range(num_frames):
         seen = slice(max(0, t - window + 1), t + 1)
@@ -311,7 +308,7 @@ def attend_among(
         v: Their values.
     """
     batch, _, n = keys.shape[:3]
-    past = (x.unflatten(0, (batch, -1))[:, :-1, :n] for x in (k, v))
+    past = (rearrange(x, "(b t) n h k -> b t n h k", b=batch)[:, :-1, :n] for x in (k, v))
     keys, values = (torch.cat(x, dim=1) for x in zip((keys, values), past, strict=True))
     return attend_history(keys, values, window, q, k, v)
 

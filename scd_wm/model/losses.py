@@ -40,9 +40,7 @@ def frame_losses(layout: FrameLayout, error: Tensor, valid: Tensor) -> dict[str,
     return {name: torch.stack(means).mean() for name, means in parts.items()}
 
 
-def outcome_losses(
-    spec: Spec, logits: Tensor, clip: Clip, counts: Tensor
-) -> dict[str, Tensor]:
+def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, counts: Tensor) -> dict[str, Tensor]:
     """Return the loss of each outcome: squared error of the normalised reward, else cross-entropy.
 
     Args:

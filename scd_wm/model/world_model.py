@@ -199,7 +199,7 @@ class WorldModel(nn.Module, ABC):
         condition = self.denoiser.condition(level, context.action)
         return Noised(frames, level, eps, condition, torch.ones_like(level, dtype=torch.bool))
 
-    def _visible(self, sequence: _Sequence) -> Tensor:
+    def _visible(self, sequence: Sequence) -> Tensor:
         """Return the frames that the decoder sees through noise, (B, T - 1, M).
 
         They are the frames to predict; what such a frame lacks is taken from the frame before.
