@@ -10,12 +10,12 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
 from scd_wm.datasets.doctor_numbers import READ_ERRORS
-from scd_wm.datasets.reader import Reader, VideoReader
+from scd_wm.datasets.image_batches import image_batches, video_file
+from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.resize import resize_images
 
 STRETCH = 512  # images of a stretch, at most
@@ -112,12 +112,12 @@ def _look(reader: Reader, episode: int, camera: str, wants_strip: bool) -> Stret
     """Read a stretch batch by batch, and keep small images of it while it lasts."""
     total = reader.info.episodes[episode].num_observations
     length = min(total, STRETCH)
-    start = 0 if isinstance(reader, VideoReader) else (total - length) // 2
+    start = 0 if video_file(reader, episode, camera) else (total - length) // 2
     shown = set(np.linspace(0, length - 1, STRIP_FRAMES).round().astype(int).tolist())
     small: list[np.ndarray] = []
     strip: list[np.ndarray] = []
     row = 0
-    for batch in _batches(reader, episode, camera, start, length):
+    for batch in image_batches(reader, episode, camera, (start, start + length), BATCH):
         small.append(resize_images(batch, _scaled(batch.shape[1:3], SMALL, max)))
         if wants_strip:
             picked = batch[[i for i in range(len(batch)) if row + i in shown]]
@@ -142,19 +142,6 @@ def _stretch(episode: int, start: int, small: np.ndarray, strip: list[np.ndarray
         digest=hashlib.sha256(small.tobytes()).hexdigest(),
         strip=np.concatenate(strip) if strip else None,
     )
-
-
-def _batches(
-    reader: Reader, episode: int, camera: str, start: int, length: int
-) -> Iterator[np.ndarray]:
-    """Yield images from `start` on in order, (at most BATCH, H, W, 3) uint8 each."""
-    if isinstance(reader, VideoReader):
-        images = islice(reader.decode(episode, camera), start, start + length)
-        while batch := list(islice(images, BATCH)):
-            yield np.stack(batch)
-        return
-    for first in range(start, start + length, BATCH):
-        yield reader.read(episode, camera, first, min(first + BATCH, start + length))
 
 
 def _scaled(

@@ -10,15 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from scd_wm.datasets.image_batches import image_batches, video_file
 from scd_wm.datasets.mixture import MixedReader
 from scd_wm.datasets.options import DataOptions
-from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, Reader, SourceInfo, VideoReader
+from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, Reader, SourceInfo
 from scd_wm.datasets.selection import choose_keys
 
 READ_BYTES = 2**24  # images in memory at a time
@@ -169,7 +169,7 @@ def episode_stamp(reader: Reader, number: int, choice: Choice, files: str) -> st
         stamp.update(np.ascontiguousarray(rows).tobytes())
     for camera in choice.cameras:
         if camera not in episode.missing:
-            video = _video(reader, number, camera)
+            video = video_file(reader, number, camera)
             stamp.update(f"{camera}{files if video is None else _state(video)}".encode())
     return stamp.hexdigest()
 
@@ -225,25 +225,12 @@ def _state(file: Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _video(reader: Reader, number: int, camera: str) -> Path | None:
-    """Return the file of a camera's images, if they must be decoded one after the other."""
-    source = reader.image_source(number, camera) if isinstance(reader, VideoReader) else None
-    return source.path if source else None
-
-
 def _image_batches(reader: Reader, number: int, camera: str) -> Iterator[np.ndarray]:
-    """Yield an episode's images in parts of about `READ_BYTES`, (n, H, W, 3) uint8."""
+    """Return an episode's images in parts of about `READ_BYTES`, (n, H, W, 3) uint8."""
     episode = reader.info.episodes[number]
     shape = episode.image_shapes.get(camera, reader.info.fields[camera].shape)
     length = max(1, READ_BYTES // max(1, int(np.prod(shape))))
-    if isinstance(reader, VideoReader) and _video(reader, number, camera) is not None:
-        images = reader.decode(number, camera)
-        while part := list(islice(images, length)):
-            yield np.stack(part)
-        return
-    for start in range(0, episode.num_observations, length):
-        stop = min(start + length, episode.num_observations)
-        yield reader.read(number, camera, start, stop)
+    return image_batches(reader, number, camera, (0, episode.num_observations), length)
 
 
 def _resized(batches: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -6,14 +6,14 @@ one episode in one view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from scd_wm.datasets.disk_cache import DiskCache
+from scd_wm.datasets.image_batches import stacked
 from scd_wm.datasets.image_view import ImageView
 from scd_wm.datasets.reader import VideoReader
 
@@ -87,11 +87,5 @@ class ImageCache:
     def _write(self, entry: Path, episode: int, camera: str, view: ImageView) -> None:
         """Decode one video into `entry`; on an error leave nothing."""
         shape = (self._reader.info.episodes[episode].num_observations, *view.size, 3)
-        images = _batches(self._reader.decode(episode, camera), WRITE_FRAMES)
+        images = stacked(self._reader.decode(episode, camera), WRITE_FRAMES)
         self._disk.write(entry, shape, "uint8", map(view.apply, images))
-
-
-def _batches(images: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """Yield stacks of at most `length` images."""
-    while batch := list(islice(images, length)):
-        yield np.stack(batch)

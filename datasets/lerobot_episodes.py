@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scd_wm.datasets.lerobot_meta import Notes
 from scd_wm.datasets.lerobot_table import Table
+from scd_wm.datasets.skipped import Skipped
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def first_frame(frame_index: np.ndarray) -> int:
     )
 
 
-def check_length(index: int, found: int, declared: Mapping[int, int], notes: Notes) -> None:
+def check_length(index: int, found: int, declared: Mapping[int, int], skipped: Skipped) -> None:
     """Note a declared length that is not what the file holds."""
     if found != declared.get(index, found):
-        notes.add(
+        skipped.note(
             "lengths",
             f"episode {index}: declared length {declared[index]} not used, it has {found} rows",
         )

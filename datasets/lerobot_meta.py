@@ -1,4 +1,4 @@
-"""What `meta/info.json` of a LeRobot folder says, and notes on what is wrong in the folder."""
+"""What `meta/info.json` of a LeRobot folder says."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scd_wm.datasets.skipped import Skipped
+
 MAX_INFO_BYTES = 2**24  # of `meta/info.json`; that of a robot has a few kilobytes
-MAX_NOTES = 5  # lines on the same kind of thing
 NEWEST = {2: 1, 3: 0}  # major version: the newest minor version that was tested
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
@@ -18,30 +19,6 @@ BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index
 def is_lerobot(path: Path) -> bool:
     """Return whether `path` is a LeRobot folder of any version."""
     return (path / "meta" / "info.json").is_file()
-
-
-class Notes:
-    """What is there and not used: a few lines on each kind of thing, and how many more there are.
-
-    In a large data set with one fault every episode would say the same.
-    """
-
-    def __init__(self) -> None:
-        self._lines: dict[str, list[str]] = {}
-
-    def add(self, kind: str, line: str) -> None:
-        """Note one more thing of a kind, such as "rows"."""
-        self._lines.setdefault(kind, []).append(line)
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """All notes, kinds in the order in which they first came."""
-        found: list[str] = []
-        for kind, lines in self._lines.items():
-            found += lines[:MAX_NOTES]
-            if len(lines) > MAX_NOTES:
-                found.append(f"{kind}: {len(lines) - MAX_NOTES} more like these")
-        return tuple(found)
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -68,7 +45,7 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def major_version(path: Path, info: Mapping[str, Any], notes: Notes) -> int:
+def major_version(path: Path, info: Mapping[str, Any], skipped: Skipped) -> int:
     """Return 2 or 3.
 
     A minor version that is newer than those tested is read as the one tested, with a note: LeRobot
@@ -91,34 +68,34 @@ def major_version(path: Path, info: Mapping[str, Any], notes: Notes) -> int:
             f"v3.0{todo}"
         )
     if minor > NEWEST[major]:
-        notes.add(
+        skipped.note(
             "version", f"version {version}: newer than is known, read as v{major}.{NEWEST[major]}"
         )
     return major
 
 
-def frame_rate(info: Mapping[str, Any], notes: Notes) -> float | None:
+def frame_rate(info: Mapping[str, Any], skipped: Skipped) -> float | None:
     """Return the declared steps a second; None, with a note, where that is no positive number."""
     fps = info.get("fps")
     if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < math.inf:
         return float(fps)
-    notes.add("fps", f"fps: not used, meta/info.json says {fps!r}")
+    skipped.note("fps", f"fps: not used, meta/info.json says {fps!r}")
     return None
 
 
 def masks(
-    info: Mapping[str, Any], names: Mapping[int, str], notes: Notes
+    info: Mapping[str, Any], names: Mapping[int, str], skipped: Skipped
 ) -> dict[str, tuple[str, ...]]:
     """Return the subsets that `splits` names, such as {"train": "0:80"}.
 
     Args:
         info: What `read_info` returned.
         names: LeRobot's episode_index of each usable episode: its name.
-        notes: Takes what cannot be understood.
+        skipped: Takes what cannot be understood.
     """
     splits = info.get("splits") or {}
     if not isinstance(splits, dict):
-        notes.add("splits", f"splits: not used, {str(splits)[:40]!r} is no object")
+        skipped.note("splits", f"splits: not used, {str(splits)[:40]!r} is no object")
         return {}
     found = {}
     for split, text in splits.items():
@@ -127,13 +104,17 @@ def masks(
             chosen = range(int(span[1]), int(span[2]))
             found[split] = tuple(name for index, name in names.items() if index in chosen)
         else:
-            notes.add("splits", f"split {split}: not used, {str(text)[:40]!r} is not like '0:80'")
+            skipped.note(
+                "splits", f"split {split}: not used, {str(text)[:40]!r} is not like '0:80'"
+            )
     return found
 
 
-def check_totals(info: Mapping[str, Any], num_episodes: int, num_steps: int, notes: Notes) -> None:
+def check_totals(
+    info: Mapping[str, Any], num_episodes: int, num_steps: int, skipped: Skipped
+) -> None:
     """Note declared totals that are not what can be used."""
     found = {"total_episodes": num_episodes, "total_frames": num_steps}
     for key, number in found.items():
         if info.get(key, number) != number:
-            notes.add(key, f"{key}: says {info[key]}, usable are {number}")
+            skipped.note(key, f"{key}: says {info[key]}, usable are {number}")

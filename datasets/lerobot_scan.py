@@ -15,7 +15,6 @@ from scd_wm.datasets.lerobot_episodes import Episode, VideoPart
 from scd_wm.datasets.lerobot_images import stored_images
 from scd_wm.datasets.lerobot_meta import (
     BOOKKEEPING,
-    Notes,
     check_totals,
     frame_rate,
     major_version,
@@ -24,6 +23,7 @@ from scd_wm.datasets.lerobot_meta import (
 )
 from scd_wm.datasets.limits import check_numbers
 from scd_wm.datasets.reader import EpisodeInfo, Field, SourceInfo
+from scd_wm.datasets.skipped import Skipped
 from scd_wm.datasets.video import VideoFile, probe
 
 FIND = {2: lerobot_v2.find_episodes, 3: lerobot_v3.find_episodes}  # by major version
@@ -48,41 +48,41 @@ def scan(path: Path) -> Scan:
     Raises:
         ValueError: If the version is not supported, the metadata is damaged, or nothing is usable.
     """
-    notes = Notes()
+    skipped = Skipped()
     metadata = read_info(path)
-    version = major_version(path, metadata, notes)
+    version = major_version(path, metadata, skipped)
     features: Mapping[str, Mapping[str, Any]] = metadata["features"]
     action = next((key for key in ACTION_COLUMNS if key in features), None)
     if action is None:
         raise ValueError(f"{path} has no feature 'action', only {list(features)}")
     cameras = [key for key, feature in features.items() if feature.get("dtype") == "video"]
-    found = FIND[version](path, metadata, cameras, notes)
-    episodes = _usable(path, found, action, notes)
-    fps = frame_rate(metadata, notes)
-    videos = {key: _headers(key, episodes, fps, notes) for key in cameras}
+    found = FIND[version](path, metadata, cameras, skipped)
+    episodes = _usable(path, found, action, skipped)
+    fps = frame_rate(metadata, skipped)
+    videos = {key: _headers(key, episodes, fps, skipped) for key in cameras}
     fields = (
-        _vector_fields(features, episodes, action, notes)
-        | _stored_image_fields(path, features, episodes, notes)
+        _vector_fields(features, episodes, action, skipped)
+        | _stored_image_fields(path, features, episodes, skipped)
         | {key: Field(_shape(found), "uint8", "image") for key, found in videos.items() if found}
     )
-    check_totals(metadata, len(episodes), sum(e.num_rows for e in episodes), notes)
-    subsets = masks(metadata, {episode.index: episode.name for episode in episodes}, notes)
+    check_totals(metadata, len(episodes), sum(e.num_rows for e in episodes), skipped)
+    subsets = masks(metadata, {episode.index: episode.name for episode in episodes}, skipped)
     info = SourceInfo(
         path=path,
         format=f"LeRobot {metadata['codebase_version']}",
         fields={key: fields[key] for key in features if key in fields},
         action_dim=episodes[0].table.width(action),
-        outcomes=_outcomes(episodes, notes),
+        outcomes=_outcomes(episodes, skipped),
         fps=fps,
         episodes=tuple(_describe(episode, fields, videos) for episode in episodes),
-        skipped=notes.lines,
+        skipped=skipped.lines(),
         metadata=metadata,
         masks=subsets,
     )
     return Scan(info, tuple(episodes), action, videos)
 
 
-def _usable(path: Path, found: Iterable[Episode], action: str, notes: Notes) -> list[Episode]:
+def _usable(path: Path, found: Iterable[Episode], action: str, skipped: Skipped) -> list[Episode]:
     """Return the episodes whose actions are as wide as the first one's.
 
     Raises:
@@ -96,13 +96,13 @@ def _usable(path: Path, found: Iterable[Episode], action: str, notes: Notes) -> 
             check_numbers(f"{action} in {episode.table.path}", (episode.num_rows, width), 8)
             usable.append(episode)
             continue
-        notes.add(
+        skipped.note(
             "actions",
             f"episode {episode.index}: {episode.num_rows} rows with {width} values in {action!r}"
             + (f", other episodes have {expected}" if width else ""),
         )
     if not usable:
-        reason = "; ".join(notes.lines[:3]) or "there are no parquet files"
+        reason = "; ".join(skipped.lines()[:3]) or "there are no parquet files"
         raise ValueError(f"{path} has no usable episode in {path / 'data'}: {reason}")
     return usable
 
@@ -111,7 +111,7 @@ def _vector_fields(
     features: Mapping[str, Mapping[str, Any]],
     episodes: Sequence[Episode],
     action: str,
-    notes: Notes,
+    skipped: Skipped,
 ) -> dict[str, Field]:
     """Return the features that are vectors of floats and are no action, outcome or bookkeeping."""
     fields = {}
@@ -123,24 +123,27 @@ def _vector_fields(
         columns = [e.table.columns[key] for e in episodes if key in e.table.columns]
         column = next((column for column in columns if column.width), None)
         if not columns:
-            notes.add("features", f"{key}: {ABSENT}")
+            skipped.note("features", f"{key}: {ABSENT}")
         elif column is None or not dtype.startswith("float"):
             stored = "" if column else f", in the files {columns[0].dtype}"
-            notes.add("features", f"{key}: is {dtype}{stored}, not a vector of floats")
+            skipped.note("features", f"{key}: is {dtype}{stored}, not a vector of floats")
         else:
             fields[key] = Field((column.width,), column.dtype, "vector")
     return fields
 
 
 def _stored_image_fields(
-    path: Path, features: Mapping[str, Mapping[str, Any]], episodes: Sequence[Episode], notes: Notes
+    path: Path,
+    features: Mapping[str, Mapping[str, Any]],
+    episodes: Sequence[Episode],
+    skipped: Skipped,
 ) -> dict[str, Field]:
     """Return the cameras whose images are in the parquet files."""
     fields = {}
     for key in (key for key, feature in features.items() if feature.get("dtype") == "image"):
         episode = next((episode for episode in episodes if key in episode.table.columns), None)
         if episode is None:
-            notes.add("features", f"{key}: {ABSENT}")
+            skipped.note("features", f"{key}: {ABSENT}")
             continue
         start = episode.start
         first = next(stored_images(episode.table, key, start, start + 1, path))
@@ -149,7 +152,7 @@ def _stored_image_fields(
 
 
 def _headers(
-    key: str, episodes: Sequence[Episode], fps: float | None, notes: Notes
+    key: str, episodes: Sequence[Episode], fps: float | None, skipped: Skipped
 ) -> dict[int, VideoFile]:
     """Return the header of a camera's video for each episode that is whole in one."""
     probed: dict[Path, VideoFile | str] = {}  # or why it cannot be used
@@ -160,11 +163,11 @@ def _headers(
             continue
         header = probed.get(part.path) or probed.setdefault(part.path, _header_or_why(part.path))
         if isinstance(header, str):
-            notes.add(key, f"{key} of episode {episode.index}: {header}")
+            skipped.note(key, f"{key} of episode {episode.index}: {header}")
             continue
         num_frames = header.frames_from(start_time(episode, part, header), part.stop_s)
         if num_frames < episode.num_rows:
-            notes.add(
+            skipped.note(
                 key,
                 f"{key} of episode {episode.index}: {num_frames:.0f} frames for "
                 f"{episode.num_rows} rows",
@@ -172,10 +175,10 @@ def _headers(
             continue
         whole[episode.index] = header
     if not whole:
-        notes.add(key, f"{key}: declared, but no episode has a video that can be used")
+        skipped.note(key, f"{key}: declared, but no episode has a video that can be used")
     rates = {round(header.fps, 2) for header in whole.values() if header.fps}
     if fps and any(abs(rate - fps) > 0.01 * fps for rate in rates):
-        notes.add(
+        skipped.note(
             key,
             f"{key}: video of {sorted(rates)[:3]} frames a second, meta/info.json says {fps:g} "
             "steps: taken as one frame a step",
@@ -201,7 +204,7 @@ def _shape(headers: Mapping[int, VideoFile]) -> tuple[int, int, int]:
     return first.height, first.width, 3
 
 
-def _outcomes(episodes: Sequence[Episode], notes: Notes) -> tuple[str, ...]:
+def _outcomes(episodes: Sequence[Episode], skipped: Skipped) -> tuple[str, ...]:
     """Return the outcomes that every episode has as one number a step."""
     outcomes = []
     for outcome, column in OUTCOME_COLUMNS.items():
@@ -210,13 +213,13 @@ def _outcomes(episodes: Sequence[Episode], notes: Notes) -> tuple[str, ...]:
             outcomes.append(outcome)
         elif any(column in episode.table.columns for episode in episodes):
             lacking = sum(width != 1 for width in widths)
-            notes.add(
+            skipped.note(
                 "outcomes",
                 f"{column}: not used, {lacking} of {len(widths)} episodes lack it as one number a "
                 "step",
             )
     if any("next.done" in episode.table.columns for episode in episodes):
-        notes.add("outcomes", "next.done: not used, as it also marks the end of a recording")
+        skipped.note("outcomes", "next.done: not used, as it also marks the end of a recording")
     return tuple(outcomes)
 
 

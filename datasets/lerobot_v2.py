@@ -18,10 +18,9 @@ from scd_wm.datasets.lerobot_episodes import (
     fill_template,
     first_frame,
 )
-from scd_wm.datasets.lerobot_meta import Notes
 from scd_wm.datasets.lerobot_table import RecentRows, Table
 from scd_wm.datasets.limits import check_episodes
-from scd_wm.datasets.skipped import some
+from scd_wm.datasets.skipped import Skipped, some
 
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -29,7 +28,7 @@ CHUNK = 1000  # episodes in a folder where `chunks_size` does not say
 
 
 def find_episodes(
-    path: Path, info: Mapping[str, Any], cameras: Sequence[str], notes: Notes
+    path: Path, info: Mapping[str, Any], cameras: Sequence[str], skipped: Skipped
 ) -> list[Episode]:
     """Return the episodes that have rows, in order.
 
@@ -37,7 +36,7 @@ def find_episodes(
         path: The data set's folder.
         info: The content of `meta/info.json`.
         cameras: Features whose images are in videos.
-        notes: Takes what cannot be used.
+        skipped: Takes what cannot be used.
 
     Raises:
         ValueError: If `meta/episodes.jsonl` is damaged.
@@ -47,7 +46,9 @@ def find_episodes(
     check_episodes(str(path), len(files.episodes))
     absent = sorted(set(lengths) - set(files.episodes))
     if absent:
-        notes.add("files", f"{len(absent)} declared episodes without a data file: {some(absent)}")
+        skipped.note(
+            "files", f"{len(absent)} declared episodes without a data file: {some(absent)}"
+        )
     found = []
     for index in files.episodes:
         try:
@@ -56,9 +57,9 @@ def find_episodes(
                 raise ValueError(f"{table.path} has 0 rows")
             first = _first_frame(table)
         except ValueError as error:
-            notes.add("episodes", f"episode {index}: {error}")
+            skipped.note("episodes", f"episode {index}: {error}")
             continue
-        check_length(index, table.num_rows, lengths, notes)
+        check_length(index, table.num_rows, lengths, skipped)
         videos = {camera: file for camera in cameras if (file := files.video(index, camera))}
         parts = {camera: VideoPart(file) for camera, file in videos.items()}
         found.append(Episode(index, table, 0, table.num_rows, first, parts))

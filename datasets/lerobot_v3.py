@@ -21,46 +21,39 @@ from scd_wm.datasets.lerobot_episodes import (
     fill_template,
     first_frame,
 )
-from scd_wm.datasets.lerobot_meta import Notes
 from scd_wm.datasets.lerobot_table import RecentRows, Table
 from scd_wm.datasets.limits import check_episodes
-from scd_wm.datasets.skipped import some
+from scd_wm.datasets.skipped import Skipped, some
 
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 
 def find_episodes(
-    path: Path, info: Mapping[str, Any], cameras: Sequence[str], notes: Notes
+    path: Path, info: Mapping[str, Any], cameras: Sequence[str], skipped: Skipped
 ) -> list[Episode]:
-    """Return the episodes that have rows, in order.
-
-    Args:
-        path: The data set's folder.
-        info: The content of `meta/info.json`.
-        cameras: Features whose images are in videos.
-        notes: Takes what cannot be used.
+    """Return the episodes that have rows, in order; see `scd_wm.datasets.lerobot_v2.find_episodes`.
 
     Raises:
         ValueError: If there are more episodes than anybody records.
     """
     templates = (str(info.get("video_path") or VIDEO_PATH), VIDEO_PATH)
-    described = _described(path, cameras, templates, notes)
+    described = _described(path, cameras, templates, skipped)
     lengths = {index: entry.length for index, entry in described.items()}
     runs: dict[int, list[_Run]] = {}
-    for run in _runs(path, notes):
+    for run in _runs(path, skipped):
         runs.setdefault(run.index, []).append(run)
         check_episodes(str(path / "data"), len(runs))
     absent = sorted(set(lengths) - set(runs))
     if absent:
-        notes.add("rows", f"{len(absent)} declared episodes without rows: {some(absent)}")
+        skipped.note("rows", f"{len(absent)} declared episodes without rows: {some(absent)}")
     found = []
     for index, places in sorted(runs.items()):
         first, *others = places
         if others or isinstance(first.first_frame, str):
             why = first.first_frame if not others else f"rows in {len(places)} places"
-            notes.add("episodes", f"episode {index} in {first.table.path}: {why}")
+            skipped.note("episodes", f"episode {index} in {first.table.path}: {why}")
             continue
-        check_length(index, first.stop - first.start, lengths, notes)
+        check_length(index, first.stop - first.start, lengths, skipped)
         videos = described[index].videos if index in described else {}
         found.append(
             Episode(index, first.table, first.start, first.stop, first.first_frame, videos)
@@ -79,7 +72,7 @@ class _Run:
     first_frame: int | str  # or why the rows cannot be used
 
 
-def _runs(path: Path, notes: Notes) -> Iterator[_Run]:
+def _runs(path: Path, skipped: Skipped) -> Iterator[_Run]:
     """Yield the runs of rows in all data files."""
     for file in sorted((path / "data").rglob("*.parquet")):
         try:
@@ -89,7 +82,7 @@ def _runs(path: Path, notes: Notes) -> Iterator[_Run]:
             episode_index = _column(table, "episode_index")
             frame_index = _column(table, "frame_index")
         except ValueError as error:
-            notes.add("data", str(error))
+            skipped.note("data", str(error))
             continue
         bounds = (np.flatnonzero(np.diff(episode_index)) + 1).tolist()
         for start, stop in itertools.pairwise([0, *bounds, table.num_rows]):
@@ -130,13 +123,13 @@ class _Entry:
 
 
 def _described(
-    path: Path, cameras: Sequence[str], templates: Sequence[str], notes: Notes
+    path: Path, cameras: Sequence[str], templates: Sequence[str], skipped: Skipped
 ) -> dict[int, _Entry]:
     """Return what the files in `meta/episodes` say."""
     described: dict[int, _Entry] = {}
     files = sorted((path / "meta" / "episodes").rglob("*.parquet"))
     if not files and cameras:
-        notes.add("meta", "meta/episodes: absent, so that no episode can be found in a video")
+        skipped.note("meta", "meta/episodes: absent, so that no episode can be found in a video")
     for file in files:
         try:
             table = Table.open(file, ignore="stats/")
@@ -144,9 +137,9 @@ def _described(
             index, length = _column(table, "episode_index"), _column(table, "length")
             if len(index) != table.num_rows or len(length) != table.num_rows:
                 raise ValueError(f"{file} needs the columns episode_index and length")
-            parts = {camera: _parts(path, table, camera, templates, notes) for camera in cameras}
+            parts = {camera: _parts(path, table, camera, templates, skipped) for camera in cameras}
         except ValueError as error:
-            notes.add("meta", str(error))
+            skipped.note("meta", str(error))
             continue
         for row in range(table.num_rows):
             videos = {camera: part for camera in cameras if (part := parts[camera][row])}
@@ -155,14 +148,14 @@ def _described(
 
 
 def _parts(
-    path: Path, table: Table, camera: str, templates: Sequence[str], notes: Notes
+    path: Path, table: Table, camera: str, templates: Sequence[str], skipped: Skipped
 ) -> list[VideoPart | None]:
     """Return where each row's episode is in a camera's videos; None where nothing says it."""
     names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
     columns = [f"videos/{camera}/{name}" for name in names]
     absent = [name for name in columns[:3] if table.width(name) != 1]
     if absent:
-        notes.add("meta", f"{table.path} has no column {absent[0]}: its episodes lack {camera}")
+        skipped.note("meta", f"{table.path} has no column {absent[0]}: its episodes lack {camera}")
         return [None] * table.num_rows
     if table.width(columns[3]) != 1:
         columns.pop()

@@ -11,7 +11,8 @@
 An array is one shard (zarr's codec `sharding_indexed`) of chunks of `CHUNK_FRAMES` images, because
 what a clip needs is read and unpacked together, or of about `CHUNK_BYTES` of numbers. Each chunk
 is compressed by zstd, unless that is not wanted, and followed by its CRC-32C, so damage is found
-when it is read.
+when it is read. Images that are not compressed come in smaller chunks, since nothing is gained by
+large ones and all of a chunk is read to check it.
 `zarr.open_group` with a `zarr.storage.ZipStore` reads an episode.
 
 Why so: a file is written aside, forced to disk and renamed, so an episode is whole or not there
@@ -48,6 +49,7 @@ EPISODE_SUFFIX = ".zarr.zip"
 CHUNK_FRAMES = 8  # half of a usual clip: few frames are unpacked in vain, and repetition is found
 CHUNK_BYTES = 2**18  # of numbers; most episodes are one chunk
 MAX_IMAGE_CHUNK_BYTES = 2**25  # large images come in smaller groups
+PLAIN_FRAMES, PLAIN_BYTES = 4, 2**17  # the same where nothing is compressed
 MAX_JSON_BYTES = 2**30  # of the index of a million episodes
 
 
@@ -79,11 +81,14 @@ def array_name(key: str) -> str:
     return name
 
 
-def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return how many rows of an array of `shape` are compressed together."""
+def chunk_rows(shape: tuple[int, ...], itemsize: int, level: int) -> int:
+    """Return how many rows of an array of `shape` are a chunk, compressed at `level`; 0: not."""
     row = max(1, int(np.prod(shape[1:])) * itemsize)
     if len(shape) == 4:
-        return max(1, min(CHUNK_FRAMES, MAX_IMAGE_CHUNK_BYTES // row))
+        frames, size = (
+            (CHUNK_FRAMES, MAX_IMAGE_CHUNK_BYTES) if level else (PLAIN_FRAMES, PLAIN_BYTES)
+        )
+        return max(1, min(frames, size // row))
     return max(1, min(shape[0], CHUNK_BYTES // row))
 
 

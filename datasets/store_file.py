@@ -76,7 +76,8 @@ class EpisodeWriter:
         name, parts = array_name(key), _checked_rows(key, num_rows, batches)
         first = next(parts)
         shape, dtype = (num_rows, *first.shape[1:]), first.dtype
-        layout = Layout(shape, dtype, chunk_rows(shape, dtype.itemsize), self._level)
+        rows = chunk_rows(shape, dtype.itemsize, self._level)
+        layout = Layout(shape, dtype, rows, self._level)
         metadata = json.dumps(array_metadata(layout))
         self._zip.writestr(_member(f"{name}/{GROUP_FILE}"), metadata)
         sums = array_hash(shape, dtype)

@@ -12,8 +12,8 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import BinaryIO, Protocol
+from functools import reduce
+from typing import BinaryIO, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
@@ -24,6 +24,8 @@ from scd_wm.datasets.store import Layout
 CHECKSUM = struct.Struct("<I")
 ABSENT = 2**64 - 1  # offset and length of a chunk that is not stored: it is zero
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+RUN_CHUNKS = 256  # read at once; systems take 1024 buffers, and a chunk may need two
+RUN_BYTES = 2**28  # the same; systems read less than 2**31
 
 
 class Sink(Protocol):
@@ -82,6 +84,24 @@ class ShardWriter:
         self._filled = 0
 
 
+class Run(NamedTuple):
+    """Chunks that follow one another in a file."""
+
+    first: int  # number of the first chunk
+    offset: int  # in the shard
+    lengths: list[int]  # of each, in bytes
+
+    @property
+    def next(self) -> int:
+        """Number of the chunk that would go on."""
+        return self.first + len(self.lengths)
+
+    @property
+    def end(self) -> int:
+        """Offset of the chunk that would go on."""
+        return self.offset + sum(self.lengths)
+
+
 @dataclass(frozen=True)
 class StoredArray:
     """Where an array is in a file."""
@@ -108,8 +128,8 @@ class StoredArray:
             raise ValueError(f"is cut short: {length} bytes, its list of chunks alone takes {size}")
         file.seek(offset + length - size)
         data = file.read(size)
-        index = _checked(data, "its list of chunks")
-        places = np.frombuffer(index, "<u8").reshape(-1, 2)
+        index = _checked(np.frombuffer(data, np.uint8), "its list of chunks")
+        places = index.view("<u8").reshape(-1, 2)
         stored = places[places[:, 0] != ABSENT]
         if len(stored) and (stored > length).any():
             raise ValueError("is damaged: its list of chunks points beyond its end")
@@ -126,77 +146,100 @@ class StoredArray:
         Raises:
             ValueError: If they are damaged.
         """
-        layout = self.layout
+        layout, chunks = self.layout, (start // self.layout.rows, -(-stop // self.layout.rows))
         out = np.empty((stop - start, *layout.shape[1:]), layout.dtype.newbyteorder("<"))
-        for first, data in self._chunks(descriptor, start // layout.rows, -(-stop // layout.rows)):
-            begin, end = max(start, first), min(stop, first + layout.rows)
-            target = out[begin - start : end - start]
-            if data is None:
-                target[...] = 0
-            else:
-                self._unpack(data, first, target, begin - first)
+        if (self.places[slice(*chunks), 0] == ABSENT).any():
+            out.fill(0)
+        read = self._read_packed if layout.level else self._read_plain
+        for run in self._runs(*chunks):
+            read(descriptor, run, start, out)
         return out.astype(layout.dtype, copy=False)
 
-    def _chunks(self, descriptor: int, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
-        """Yield the first row and the stored bytes of chunks `first` to `last - 1`."""
-        places = self.places[first:last].tolist()
-        block, base = b"", 0
-        if len(places) > 1 and all(
-            offset + length == following for (offset, length), (following, _) in pairwise(places)
-        ):  # as they are written: one after the other
-            base = places[0][0]
-            block = os.pread(descriptor, sum(length for _, length in places), self.offset + base)
-        for number, (offset, length) in enumerate(places, first):
+    def _runs(self, first: int, last: int) -> Iterator[Run]:
+        """Yield the chunks `first` to `last - 1` that are stored, in runs to be read at once."""
+        most = max(1, min(RUN_CHUNKS, RUN_BYTES // self.layout.chunk_bytes))
+        run = Run(first, 0, [])
+        for number, (offset, length) in enumerate(self.places[first:last].tolist(), first):
             if offset == ABSENT:
-                yield number * self.layout.rows, None
-            elif block:
-                yield number * self.layout.rows, block[offset - base : offset - base + length]
+                continue
+            if len(run.lengths) == most or (number, offset) != (run.next, run.end):
+                if run.lengths:
+                    yield run
+                run = Run(number, offset, [])
+            run.lengths.append(length)
+        if run.lengths:
+            yield run
+
+    def _read_plain(self, descriptor: int, run: Run, start: int, out: np.ndarray) -> None:
+        """Read chunks that are not compressed into `out`, of rows `start` on, without a copy."""
+        size, flat = self.layout.chunk_bytes, _as_bytes(out)
+        begin = start * (size // self.layout.rows)  # byte of the array with which `out` begins
+        chunks = []
+        for number, length in enumerate(run.lengths, run.first):
+            self._check_size(number, length - CHECKSUM.size)
+            low, high = number * size - begin, (number + 1) * size - begin
+            before, after = max(0, -low), max(0, high - len(flat))
+            parts = np.empty(before, np.uint8), flat[max(0, low) : high], np.empty(after, np.uint8)
+            chunks.append((*parts, np.zeros(CHECKSUM.size, np.uint8)))
+        buffers = [part.data for chunk in chunks for part in chunk if len(part)]
+        found = os.preadv(descriptor, buffers, self.offset + run.offset)
+        for number, (*body, ending) in enumerate(chunks, run.first):
+            found -= run.lengths[number - run.first]
+            checksum = reduce(google_crc32c.extend, body, 0)
+            if found < 0 or CHECKSUM.unpack(ending.data)[0] != checksum:
+                raise ValueError(_damage(self._rows(number)))
+
+    def _read_packed(self, descriptor: int, run: Run, start: int, out: np.ndarray) -> None:
+        """Read chunks and unpack what is wanted of them into `out`, of rows `start` on."""
+        block = os.pread(descriptor, sum(run.lengths), self.offset + run.offset)
+        data, rows = np.frombuffer(block, np.uint8), self.layout.rows
+        for number, length in enumerate(run.lengths, run.first):
+            first, what = number * rows, self._rows(number)
+            packed, data = _checked(data[:length], what), data[length:]
+            self._check_size(number, _unpacked_size(packed[:18].tobytes()))
+            target = out[max(0, first - start) : first + rows - start]
+            if len(target) == rows:
+                _decompress(packed, target, what)
             else:
-                yield number * self.layout.rows, os.pread(descriptor, length, self.offset + offset)
+                chunk = np.empty((rows, *out.shape[1:]), out.dtype)
+                _decompress(packed, chunk, what)
+                skip = max(0, start - first)
+                target[...] = chunk[skip : skip + len(target)]
 
-    def _unpack(self, data: bytes, first: int, out: np.ndarray, skip: int) -> None:
-        """Unpack rows of a chunk, after the first `skip`, into `out`.
+    def _check_size(self, number: int, size: int) -> None:
+        """Raise ValueError if a chunk is not as long as others when unpacked."""
+        if size != self.layout.chunk_bytes:
+            raise ValueError(
+                f"{self._rows(number)} unpack to {size} bytes, not {self.layout.chunk_bytes}"
+            )
 
-        Args:
-            data: The chunk and its checksum.
-            first: Row of the array with which it begins.
-            out: Contiguous, of no more rows than the chunk has after `skip`.
-            skip: Rows of the chunk to leave out.
-        """
-        layout = self.layout
-        what = f"rows {first} to {min(first + layout.rows, layout.shape[0]) - 1}"
-        packed = _checked(data, what)
-        size = _unpacked_size(packed) if layout.level else len(packed)
-        if size != layout.chunk_bytes:
-            raise ValueError(f"{what} unpack to {size} bytes, not {layout.chunk_bytes}")
-        if layout.level and out.nbytes == size:
-            return _decompress(packed, out, what)
-        shape = (layout.rows, *layout.shape[1:])
-        if layout.level:
-            chunk = np.empty(shape, out.dtype)
-            _decompress(packed, chunk, what)
-        else:
-            chunk = np.frombuffer(packed, out.dtype).reshape(shape)
-        out[...] = chunk[skip : skip + len(out)]
+    def _rows(self, number: int) -> str:
+        """Name the rows of a chunk."""
+        first = number * self.layout.rows
+        return f"rows {first} to {min(first + self.layout.rows, self.layout.shape[0]) - 1}"
 
 
-def _decompress(packed: bytes, out: np.ndarray, what: str) -> None:
+def _decompress(packed: np.ndarray, out: np.ndarray, what: str) -> None:
     try:
         zstd.decompress(packed, _as_bytes(out))
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{what} cannot be unpacked ({error})") from error
 
 
-def _checked(data: bytes, what: str) -> bytes:
-    """Return data without the checksum that ends it.
+def _checked(data: np.ndarray, what: str) -> np.ndarray:
+    """Return bytes, (n,) uint8, without the checksum that ends them.
 
     Raises:
         ValueError: If the two do not agree.
     """
     body, ending = data[: -CHECKSUM.size], data[-CHECKSUM.size :]
-    if len(ending) < CHECKSUM.size or CHECKSUM.unpack(ending)[0] != google_crc32c.value(body):
-        raise ValueError(f"is damaged: the checksum of {what} does not agree")
+    if len(ending) < CHECKSUM.size or CHECKSUM.unpack(ending.data)[0] != google_crc32c.value(body):
+        raise ValueError(_damage(what))
     return body
+
+
+def _damage(what: str) -> str:
+    return f"is damaged: the checksum of {what} does not agree"
 
 
 def _unpacked_size(packed: bytes) -> int:

@@ -8,21 +8,12 @@ Axes: x to the right and y away in the front camera's image, z up from the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from scd_wm.envs.headless import choose_renderer
-from scd_wm.envs.rendering import Cameras, check_picture_arguments
-
-choose_renderer()
-import mujoco  # noqa: E402  (decides how to render when it is imported)
-
-Observation = dict[str, np.ndarray]
+from scd_wm.envs.simulated_env import Observation, SimulatedEnv
 
 CUBE = 0.025  # half of the cube's side
 REACH = 0.14  # the point between the fingertips stays within this square, and between these heights
@@ -47,7 +38,7 @@ HIGH = np.array([REACH, REACH, HIGHEST, MAX_YAW, OPEN, OPEN])
 LEASH = np.array([0.03] * 3 + [0.2] + [0.012] * 2)  # how far a target may be from a blocked joint
 
 
-class Lift(gym.Env[Any, np.ndarray]):
+class Lift(SimulatedEnv):
     """A gripper lifts a cube; success is 10 cm above the table for five steps in a row.
 
     An action is five numbers, clipped to -1 and 1. The first four move the hand's target by so many
@@ -60,7 +51,8 @@ class Lift(gym.Env[Any, np.ndarray]):
     has risen; from 0 to 1. `terminated` is success. `info` holds "success" (bool), "height" (how
     far the cube has risen, metres) and "contact" (did the gripper touch the cube in this step).
 
-    `reset(options={"state": state})` starts from a given state, (32,), as `state` returns it; from
+    `reset` starts with the open hand above the table and the cube on it;
+    `reset(options={"state": state})` from a given state, (32,), as `state` returns it; from
     there the same actions give the same bits as in the episode that the state was read from.
 
     Args:
@@ -87,23 +79,17 @@ class Lift(gym.Env[Any, np.ndarray]):
         },
     }
 
+    scene, shown = "lift.xml", "front"
+    action_dim, action_words = 5, "five"
+
     def __init__(
         self,
         observation: Literal["image", "state"] = "image",
         image_size: int = 64,
         render_mode: str | None = None,
     ) -> None:
-        if observation not in ("image", "state"):
-            raise ValueError(f"observation must be 'image' or 'state', got {observation!r}")
-        check_picture_arguments(image_size, render_mode)
-        self.observation_type = observation
-        self.image_size = image_size
-        self.render_mode = render_mode
-        self.action_space = Box(-1, 1, (5,), np.float32)
+        super().__init__(observation, image_size, render_mode)
         self.observation_space = _observation_space(observation, image_size)
-        self._model = mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "assets/lift.xml"))
-        self._data = mujoco.MjData(self._model)
-        self._cameras = Cameras(self._model, image_size)
         self._cube_geom, self._table_geom = (self._model.geom(n).id for n in ("cube", "table"))
         self._num_held = 0  # steps in a row for which the cube has been high enough
         self._num_state = self._model.nq + self._model.nv + self._model.nu + 1
@@ -148,27 +134,6 @@ class Lift(gym.Env[Any, np.ndarray]):
         """How far the cube has risen from the table."""
         return float(self._data.qpos[CUBE_POS][2]) - CUBE
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start with the open hand above the table and the cube on it, or from a given state.
-
-        Raises:
-            ValueError: If an option is unknown or the state is not one.
-        """
-        super().reset(seed=seed)
-        options = {} if options is None else options
-        if unknown := set(options) - {"state"}:
-            raise ValueError(f"Lift has no reset option {sorted(unknown)}; it has ['state']")
-        state = self._check_state(options["state"]) if "state" in options else self._random_state()
-        model, data = self._model, self._data
-        mujoco.mj_resetData(model, data)
-        ends = np.cumsum([model.nq, model.nv, model.nu])
-        data.qpos[:], data.qvel[:], data.ctrl[:], held = np.split(state, ends)
-        self._num_held = int(held[0])
-        mujoco.mj_forward(model, data)
-        return self._observe(), self._info(contact=self._touching())
-
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move the hand and the fingers for 1 / `CONTROL_HZ` seconds.
 
@@ -183,13 +148,11 @@ class Lift(gym.Env[Any, np.ndarray]):
         info = self._info(contact)
         return self._observe(), self._reward(), info["success"], False, info
 
-    def render(self) -> np.ndarray | None:
-        """Return the front camera's image, (S, S, 3) uint8, or None without a render mode."""
-        return None if self.render_mode is None else self._cameras.draw(self._data, "front")
-
-    def close(self) -> None:
-        """Free the renderer; the next image makes a new one."""
-        self._cameras.close()
+    def _place(self, state: np.ndarray) -> None:
+        model, data = self._model, self._data
+        ends = np.cumsum([model.nq, model.nv, model.nu])
+        data.qpos[:], data.qvel[:], data.ctrl[:], held = np.split(state, ends)
+        self._num_held = int(held[0])
 
     def _next_targets(self, action: np.ndarray) -> np.ndarray:
         """Return where the joints shall be after the step, (6,)."""
@@ -203,9 +166,9 @@ class Lift(gym.Env[Any, np.ndarray]):
         contact = False
         for setpoint in range(1, SETPOINTS + 1):
             data.ctrl[:] = start + (targets - start) * (setpoint / SETPOINTS)
-            mujoco.mj_step(self._model, data, SUBSTEPS)
+            self._simulate(SUBSTEPS)
             contact = contact or self._touching()
-        mujoco.mj_forward(self._model, data)
+        self._settle()
         return contact
 
     def _touching(self) -> bool:
@@ -233,7 +196,7 @@ class Lift(gym.Env[Any, np.ndarray]):
         }
         if self.observation_type == "state":
             return {**proprio, "cube_pos": qpos[CUBE_POS], "cube_quat": qpos[CUBE_QUAT]}
-        images = {f"{name}_image": self._cameras.draw(self._data, name) for name in CAMERAS}
+        images = {f"{name}_image": self._image(name) for name in CAMERAS}
         return {**images, **proprio}
 
     def _random_state(self) -> np.ndarray:
@@ -255,12 +218,6 @@ class Lift(gym.Env[Any, np.ndarray]):
         if not np.isclose(np.linalg.norm(values[CUBE_QUAT]), 1, atol=1e-6):
             raise ValueError(f"the cube's quaternion must have length 1, got {values[CUBE_QUAT]}")
         return values
-
-    def _check_action(self, action: Any) -> np.ndarray:
-        values = np.asarray(action, np.float64)
-        if values.shape != (5,) or not np.isfinite(values).all():
-            raise ValueError(f"an action is five finite numbers, got {action!r}")
-        return np.clip(values, -1, 1)
 
 
 def _observation_space(observation: str, image_size: int) -> Dict:

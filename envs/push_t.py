@@ -9,22 +9,13 @@ Plane: x to the right and y up in the image, metres, origin in the middle of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from scd_wm.envs.headless import choose_renderer
 from scd_wm.envs.planar_shapes import Shape, overlap_area
-from scd_wm.envs.rendering import Cameras, check_picture_arguments
-
-choose_renderer()
-import mujoco  # noqa: E402  (decides how to render when it is imported)
-
-Observation = dict[str, np.ndarray]
+from scd_wm.envs.simulated_env import Observation, SimulatedEnv
 
 WORKSPACE = 0.25  # half of the side of the square between the walls
 REACH = 0.225  # the pusher's centre stays within this square: its rim clears the walls
@@ -37,7 +28,7 @@ SUCCESS_OVERLAP = 0.9  # share of the T's area on the goal that counts as succes
 STATE_NAMES = ("pusher x", "pusher y", "block x", "block y", "block angle")
 
 
-class PushT(gym.Env[Any, np.ndarray]):
+class PushT(SimulatedEnv):
     """A position-controlled pusher moves a T; success is 90 % of the T's area on the goal.
 
     An action is where the pusher shall be at the end of the step: (-1, -1) is the lower left and
@@ -48,7 +39,8 @@ class PushT(gym.Env[Any, np.ndarray]):
     `terminated` is success. `info` holds "success" (bool), "overlap" (share of the area, 0 to 1)
     and "contact" (did the pusher touch the T in this step).
 
-    `reset(options={"state": state})` starts from a given state, (5,): pusher x and y, block x, y
+    `reset` starts from a random state, which is no success and has no contact;
+    `reset(options={"state": state})` from a given state, (5,): pusher x and y, block x, y
     and angle; from there the same actions give the same bits as in the episode that the state was
     read from.
 
@@ -74,23 +66,17 @@ class PushT(gym.Env[Any, np.ndarray]):
         },
     }
 
+    scene, shown = "push_t.xml", "top"
+    action_dim, action_words = 2, "two"
+
     def __init__(
         self,
         observation: Literal["image", "state"] = "image",
         image_size: int = 64,
         render_mode: str | None = None,
     ) -> None:
-        if observation not in ("image", "state"):
-            raise ValueError(f"observation must be 'image' or 'state', got {observation!r}")
-        check_picture_arguments(image_size, render_mode)
-        self.observation_type = observation
-        self.image_size = image_size
-        self.render_mode = render_mode
-        self.action_space = Box(-1, 1, (2,), np.float32)
+        super().__init__(observation, image_size, render_mode)
         self.observation_space = _observation_space(observation, image_size)
-        self._model = mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "assets/push_t.xml"))
-        self._data = mujoco.MjData(self._model)
-        self._cameras = Cameras(self._model, image_size)
         self._pusher_geom = self._model.geom("pusher").id
         self.pusher_radius = float(self._model.geom("pusher").size[0])
         self.shape = Shape(*(_geoms(self._model, field)[:, :2] for field in ("pos", "size")))
@@ -112,24 +98,6 @@ class PushT(gym.Env[Any, np.ndarray]):
         """Pose of the T, (3,): x and y of the centroid of its area, angle (not wrapped)."""
         return self._data.qpos[:3].copy()
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start from a random state, which is no success and has no contact, or from a given one.
-
-        Raises:
-            ValueError: If an option is unknown or the state is not five numbers inside the walls.
-        """
-        super().reset(seed=seed)
-        options = {} if options is None else options
-        if unknown := set(options) - {"state"}:
-            raise ValueError(f"PushT has no reset option {sorted(unknown)}; it has ['state']")
-        state = self._check_state(options["state"]) if "state" in options else self._random_state()
-        mujoco.mj_resetData(self._model, self._data)
-        self._data.qpos[:3], self._data.qpos[3:] = state[2:], state[:2]
-        mujoco.mj_forward(self._model, self._data)
-        return self._observe(), self._info(contact=self._touching())
-
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move the pusher towards its target for 1 / `CONTROL_HZ` seconds.
 
@@ -139,18 +107,10 @@ class PushT(gym.Env[Any, np.ndarray]):
         Raises:
             ValueError: If the action is not two finite numbers.
         """
-        contact = self._push(self._check_action(action))
+        contact = self._push(self._check_action(action) * REACH)
         info = self._info(contact)
         reward = min(info["overlap"] / SUCCESS_OVERLAP, 1.0)
         return self._observe(), reward, info["success"], False, info
-
-    def render(self) -> np.ndarray | None:
-        """Return the image, (S, S, 3) uint8, or None without a render mode."""
-        return None if self.render_mode is None else self._image()
-
-    def close(self) -> None:
-        """Free the renderer; the next image makes a new one."""
-        self._cameras.close()
 
     def overlap(self) -> float:
         """Return the share of the T's area that lies on the goal, 0 to 1."""
@@ -166,10 +126,10 @@ class PushT(gym.Env[Any, np.ndarray]):
         for setpoint in range(1, SETPOINTS + 1):
             data.ctrl[:] = start + way * min(1.0, setpoint / GLIDE_SETPOINTS)
             for _ in range(SUBSTEPS):
-                mujoco.mj_step(self._model, data)
+                self._simulate(1)
                 contact = contact or self._touching()
         data.qvel[:] = 0  # little is left of it; now the state is positions alone
-        mujoco.mj_forward(self._model, data)
+        self._settle()
         return contact
 
     def _touching(self) -> bool:
@@ -182,13 +142,13 @@ class PushT(gym.Env[Any, np.ndarray]):
     def _observe(self) -> Observation:
         pusher_pos = self.pusher_pos.astype(np.float32)
         if self.observation_type == "image":
-            return {"top_image": self._image(), "pusher_pos": pusher_pos}
+            return {"top_image": self._image("top"), "pusher_pos": pusher_pos}
         x, y, angle = self.block_pose
         pose = np.array([x, y, np.cos(angle), np.sin(angle)], np.float32)
         return {"pusher_pos": pusher_pos, "block_pose": pose}
 
-    def _image(self) -> np.ndarray:
-        return self._cameras.draw(self._data, "top")
+    def _place(self, state: np.ndarray) -> None:
+        self._data.qpos[:3], self._data.qpos[3:] = state[2:], state[:2]
 
     def _random_state(self) -> np.ndarray:
         """Draw pusher and T until the T is inside the walls, no success, and not touched."""
@@ -213,12 +173,6 @@ class PushT(gym.Env[Any, np.ndarray]):
             raise ValueError(f"positions must be within +-{WORKSPACE} m, got {values[:4].tolist()}")
         return values
 
-    def _check_action(self, action: Any) -> np.ndarray:
-        values = np.asarray(action, np.float64)
-        if values.shape != (2,) or not np.isfinite(values).all():
-            raise ValueError(f"an action is two finite numbers, got {action!r}")
-        return np.clip(values, -1, 1) * REACH
-
 
 def pixel_of(points: np.ndarray, image_size: int) -> np.ndarray:
     """Return column and row of points of the plane in the image, (..., 2).
@@ -242,7 +196,7 @@ def _observation_space(observation: str, image_size: int) -> Dict:
     return Dict({"pusher_pos": pusher_pos, "block_pose": Box(-high, high, dtype=np.float32)})
 
 
-def _geoms(model: mujoco.MjModel, field: str) -> np.ndarray:
+def _geoms(model: Any, field: str) -> np.ndarray:
     """Return "pos" or "size" of the T's rectangles, (2, 3)."""
     return np.stack([getattr(model.geom(name), field) for name in ("bar", "stem")])
 

@@ -24,12 +24,10 @@ from scd_wm.envs.push_t import MAX_STEP, REACH, SUCCESS_OVERLAP, WORKSPACE, Push
 from scd_wm.policies.planar_path import (
     body_to_plane,
     draw_contacts,
-    free_point,
     moved_pose,
-    path_around,
     turned,
 )
-from scd_wm.policies.scripted_push_t import CLEARANCE, TURN_RADIUS
+from scd_wm.policies.pusher import MAX_WAY_STEPS, TURN_RADIUS, Pusher, arc_distance
 
 NUM_DRAWN = 192  # pushes that are ranked by a formula
 NUM_TRIED = 24  # of those, the best, that are simulated first
@@ -44,7 +42,6 @@ WALL_COST = 1.0  # metres of distance to the goal that a metre beyond is worth
 NEARER = 0.004  # metres by which a push may start nearer to the T than ways are
 DETOUR = 0.03  # metres by which a push may be worse than the best where none brings the T nearer
 SURPRISE = 0.004  # metres from where the T was foreseen, above which a plan is given up
-MAX_WAY_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Push:
         return self.way[-1]
 
 
-class PlanningPushT:
+class PlanningPushT(Pusher):
     """Brings the T onto the goal by pushes that it has foreseen in a simulator.
 
     Args:
@@ -75,19 +72,13 @@ class PlanningPushT:
     """
 
     def __init__(self, env: gym.Env, noise: float = 0.01) -> None:
-        if not isinstance(env.unwrapped, PushT):
-            raise ValueError(f"PlanningPushT needs a PushT environment, got {env.unwrapped}")
-        if noise < 0:
-            raise ValueError(f"noise must be at least 0, got {noise}")
-        self.noise = noise
-        self._env = env.unwrapped
-        self._simulator = PushT("state")
-        self._gap = self._env.pusher_radius + CLEARANCE  # from the pusher's centre to the T
+        super().__init__(env, noise)
+        self._foresight = PushT("state")
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; everything random depends on the seed."""
-        self._rng = np.random.default_rng(seed)
+        super().reset(seed)
         self._give_up()
 
     def act(self, observation: Any) -> np.ndarray:
@@ -97,11 +88,10 @@ class PlanningPushT:
         if not self._way and not self._points:
             self._choose()
         point = self._next_point_of_way() if self._way else self._next_point_of_push()
-        action = point / REACH + self._rng.normal(0, 1, 2) * self.noise
-        return np.clip(action, -1, 1).astype(np.float32)
+        return self._action_to(point)
 
     def _give_up(self) -> None:
-        self._way: deque[np.ndarray] = deque()
+        self._way.clear()
         self._points: deque[np.ndarray] = deque()
         self._poses: deque[np.ndarray] = deque()  # foreseen after each of the points
         self._expected: np.ndarray | None = None  # pose of the T now
@@ -111,15 +101,7 @@ class PlanningPushT:
         """Return whether the T is not where it was foreseen."""
         if self._expected is None:
             return False
-        return float(_apart(self._env.block_pose[None], self._expected)[0]) > SURPRISE
-
-    def _next_point_of_way(self) -> np.ndarray:
-        """Return the next point on the way; it leaves the list when one step gets there."""
-        self._way_steps += 1
-        point = self._way[0]
-        if np.linalg.norm(point - self._env.pusher_pos) <= MAX_STEP:
-            self._way.popleft()
-        return point
+        return float(arc_distance(self._env.block_pose[None], self._expected)[0]) > SURPRISE
 
     def _next_point_of_push(self) -> np.ndarray:
         self._expected = self._poses.popleft()
@@ -128,15 +110,13 @@ class PlanningPushT:
     def _choose(self) -> None:
         """Plan the next push and the way to it; without any, walk to a random point."""
         self._give_up()
-        env = self._env
         if pushes := self._plan():
             self._way.extend(pushes[0].way)
             self._points.extend(pushes[0].points)
             self._poses.extend(pushes[0].poses)
-            self._expected = env.block_pose
+            self._expected = self._env.block_pose
         else:
-            end = free_point(env.shape, env.block_pose, self._gap, REACH, self._rng)
-            self._way.extend(self._path(end) or [end])
+            self._walk_anywhere()
 
     def _plan(self) -> list[Push]:
         """Return foreseen pushes, the best first; none if the pusher gets to no start."""
@@ -183,7 +163,7 @@ class PlanningPushT:
 
     def _foresee(self, push: Push) -> Push:
         """Simulate a push and return it, cut where it has brought the T nearest to the goal."""
-        simulator = self._simulator
+        simulator = self._foresight
         simulator.reset(options={"state": np.array([*push.start, *self._env.block_pose])})
         step = MAX_STEP * np.array([np.cos(push.angle), np.sin(push.angle)])
         points, poses, overlaps = [], [], []
@@ -206,20 +186,10 @@ class PlanningPushT:
         """Return how bad poses of the T are, (K,) metres: far from the goal, or near a wall."""
         corners = np.stack([self._env.shape.corners(pose).reshape(-1, 2) for pose in poses])
         farthest = np.minimum(np.abs(corners).max(axis=(1, 2)), WORKSPACE)
-        return _apart(poses, self._env.goal_pose) + WALL_COST * np.maximum(farthest - SAFE, 0)
+        return arc_distance(poses, self._env.goal_pose) + WALL_COST * np.maximum(farthest - SAFE, 0)
 
     def _way_cost(self, corners: Sequence[np.ndarray]) -> Any:
         """Return what a way over points, each (2,) or (K, 2), costs, in metres."""
         return (
             sum(np.linalg.norm(b - a, axis=-1) for a, b in pairwise(corners)) * STEP_COST / MAX_STEP
         )
-
-    def _path(self, end: np.ndarray) -> list[np.ndarray] | None:
-        env = self._env
-        return path_around(env.shape, env.block_pose, env.pusher_pos, end, self._gap, REACH)
-
-
-def _apart(poses: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return how far poses, (K, 3), are from another, (K,) metres; turns count by their arc."""
-    turns = np.angle(np.exp(1j * (poses[:, 2] - target[2])))
-    return np.linalg.norm(poses[:, :2] - target[:2], axis=1) + TURN_RADIUS * np.abs(turns)

@@ -20,6 +20,7 @@ from scd_wm.envs.lift import (
     OPEN,
     Lift,
 )
+from scd_wm.policies.noisy import NoisyPolicy
 
 GAIN = 0.8  # share of the remaining way that is asked for in one step
 BESIDE = 0.008  # metres beside the cube's middle, below which the hand goes down
@@ -29,7 +30,7 @@ GRASP_STEPS = 4  # that closing takes
 LOST = 0.03  # metres between fingertips and cube at which a lift has failed
 
 
-class ScriptedLift:
+class ScriptedLift(NoisyPolicy):
     """Grasps the cube by two of its sides and lifts it.
 
     Args:
@@ -42,17 +43,13 @@ class ScriptedLift:
     """
 
     def __init__(self, env: gym.Env, noise: float = 0.1) -> None:
-        if not isinstance(env.unwrapped, Lift):
-            raise ValueError(f"ScriptedLift needs a Lift environment, got {env.unwrapped}")
-        if noise < 0:
-            raise ValueError(f"noise must be at least 0, got {noise}")
-        self.noise = noise
-        self._env = env.unwrapped
+        self._env = self._unwrapped(env, Lift)
+        super().__init__(noise)
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; everything random depends on the seed."""
-        self._rng = np.random.default_rng(seed)
+        super().reset(seed)
         self._pace = self._rng.uniform(0.4, 0.9)  # share of the greatest speed
         self._hover = self._rng.uniform(0.06, 0.09)  # above the cube's middle, metres
         self._phase = "approach"
@@ -62,8 +59,7 @@ class ScriptedLift:
         """Return the next action, (5,) float32; `observation` is not read."""
         self._choose_phase()
         action = np.array([*self._motion(), self._turn(), -1 if self._phase == "approach" else 1])
-        action += self._rng.normal(0, 1, 5) * self.noise
-        return np.clip(action, -1, 1).astype(np.float32)
+        return self._noisy(action)
 
     def _choose_phase(self) -> None:
         env = self._env

@@ -10,7 +10,6 @@ Axes: K candidate pushes.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +17,19 @@ import gymnasium as gym
 import numpy as np
 
 from scd_wm.envs.planar_shapes import rotation, to_plane
-from scd_wm.envs.push_t import MAX_STEP, REACH, WORKSPACE, PushT
+from scd_wm.envs.push_t import MAX_STEP, REACH, WORKSPACE
 from scd_wm.policies.planar_path import (
     body_to_plane,
     draw_contacts,
-    free_point,
     moved_pose,
-    path_around,
     turned,
 )
+from scd_wm.policies.pusher import CLEARANCE, MAX_WAY_STEPS, TURN_RADIUS, Pusher, arc_distance
 
 NUM_CANDIDATES = 128
 TRAVEL_COST = 0.8  # metres of distance to the target that a metre of way is worth
-CLEARANCE = 0.008  # between the rims of pusher and T on the way to a push
-TURN_RADIUS = (
-    0.053  # of the T's friction on the table: sqrt of angular over linear damping in push_t.xml
-)
 SAFE = 0.18  # corners of the T beyond this are near a wall
 NEAR = 0.1  # distance to the target, metres, below which pushes are finer
-MAX_WAY_STEPS = 40
 ARRIVED = 0.01  # distance to the target, metres, at which another is drawn
 LOST = 0.02  # a push ends when the rims are so far apart
 MAX_PUSHES = 8  # towards a random pose
@@ -54,7 +47,7 @@ class Push:
     follows: bool  # does the direction turn with the T, which keeps the pusher on its side
 
 
-class ScriptedPushT:
+class ScriptedPushT(Pusher):
     """Pushes the T towards the goal, or anywhere, from all sides.
 
     Args:
@@ -70,24 +63,17 @@ class ScriptedPushT:
     def __init__(
         self, env: gym.Env, noise: float = 0.03, directed: float = 0.4, wander: float = 0.05
     ) -> None:
-        if not isinstance(env.unwrapped, PushT):
-            raise ValueError(f"ScriptedPushT needs a PushT environment, got {env.unwrapped}")
-        if noise < 0:
-            raise ValueError(f"noise must be at least 0, got {noise}")
+        super().__init__(env, noise)
         for name, share in (("directed", directed), ("wander", wander)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {share}")
-        self.noise, self.directed, self.wander = noise, directed, wander
-        self._env = env.unwrapped
-        self._gap = self._env.pusher_radius + CLEARANCE  # from the pusher's centre to the T
+        self.directed, self.wander = directed, wander
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; everything random depends on the seed."""
-        self._rng = np.random.default_rng(seed)
-        self._way: deque[np.ndarray] = deque()
+        super().reset(seed)
         self._push: Push | None = None
-        self._way_steps = 0  # done of the current way
         self._pushed = 0.0  # metres of the current push that are done
         self._num_touched = 0  # steps of the current push with contact
         self._target = self._env.goal_pose
@@ -100,16 +86,7 @@ class ScriptedPushT:
         if not self._way and (self._push is None or self._push_is_over()):
             self._choose()
         point = self._next_point_of_way() if self._way else self._next_point_of_push()
-        action = point / REACH + self._rng.normal(0, 1, 2) * self.noise
-        return np.clip(action, -1, 1).astype(np.float32)
-
-    def _next_point_of_way(self) -> np.ndarray:
-        """Return the next point on the way; it leaves the list when one step gets there."""
-        self._way_steps += 1
-        point = self._way[0]
-        if np.linalg.norm(point - self._env.pusher_pos) <= MAX_STEP:
-            self._way.popleft()
-        return point
+        return self._action_to(point)
 
     def _next_point_of_push(self) -> np.ndarray:
         assert self._push is not None, "a push was chosen"
@@ -143,14 +120,14 @@ class ScriptedPushT:
         self._way_steps = 0
         self._push, self._pushed, self._num_touched = None, 0.0, 0
         if self._rng.random() < self.wander:
-            self._way.extend(self._path_to(self._free_point()))
+            self._walk_anywhere()
             return
         for push in self._candidates():
             if (way := self._path(push.start)) is not None:
                 self._push, self._farthest = push, self._farthest_corner()
                 self._way.extend(way)
                 return
-        self._way.extend(self._path_to(self._free_point()))
+        self._walk_anywhere()
 
     def _candidates(self) -> list[Push]:
         """Return pushes that the pusher could do, the most useful first."""
@@ -189,9 +166,7 @@ class ScriptedPushT:
 
     def _away(self, poses: np.ndarray) -> np.ndarray:
         """Return how far poses are from the target, (K,) metres; turns count by their arc."""
-        turns = np.angle(np.exp(1j * (poses[:, 2] - self._target[2])))
-        shifts = np.linalg.norm(poses[:, :2] - self._target[:2], axis=1)
-        return shifts + TURN_RADIUS * np.abs(turns)
+        return arc_distance(poses, self._target)
 
     def _farthest_corner(self) -> float:
         """Return how far out the T reaches, metres."""
@@ -201,15 +176,3 @@ class ScriptedPushT:
         if self._rng.random() < self.directed:
             return self._env.goal_pose
         return self._rng.uniform([-0.12, -0.12, -np.pi], [0.12, 0.12, np.pi])
-
-    def _free_point(self) -> np.ndarray:
-        env = self._env
-        return free_point(env.shape, env.block_pose, self._gap, REACH, self._rng)
-
-    def _path(self, end: np.ndarray) -> list[np.ndarray] | None:
-        env = self._env
-        return path_around(env.shape, env.block_pose, env.pusher_pos, end, self._gap, REACH)
-
-    def _path_to(self, end: np.ndarray) -> list[np.ndarray]:
-        """Return the way from the pusher to `end`; straight, into the T, if there is no other."""
-        return self._path(end) or [end]

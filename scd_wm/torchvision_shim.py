@@ -33,6 +33,7 @@ def declare_torchvision_operators() -> bool:
     library = _operator_library()
     if library is None or _loads(library):
         return False
+    # torch.library has no annotations.
     fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
         fragment.define(schema)  # type: ignore[no-untyped-call]

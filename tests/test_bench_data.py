@@ -15,7 +15,7 @@ FAST = BenchConfig(num_frames=4, batch_size=2, rounds=1, turn_s=0.001)
 
 
 def test_every_format_and_robomimics_loader_have_a_row(tmp_path: Path) -> None:
-    pytest.importorskip("robomimic")
+    pytest.importorskip("robomimic", reason="needs the extra 'robomimic'")
     source = write_source(tmp_path / "source.hdf5", num_episodes=2)
     result = bench_data(source, FAST, tmp_path / "out/result.json")
     assert json.loads((tmp_path / "out/result.json").read_text()) == result

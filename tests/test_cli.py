@@ -61,7 +61,7 @@ def test_the_help_of_a_command_shows_every_default(
     subparsers = build_parser()._subparsers
     assert subparsers is not None
     (group,) = subparsers._group_actions
-    parser = group.choices[name]  # type: ignore[index]
+    parser = group.choices[name]  # type: ignore[index]  # of argparse, declared Iterable
     for action in parser._actions:
         assert action.help
         is_off = action.default is None or action.default is False or action.default == []

@@ -30,7 +30,7 @@ ERRORS: dict[str, type[BaseException]] = {
 class Counter(gym.Env):
     """Frames count steps; the reward of a step is ten times its action; ends after `num_steps`."""
 
-    metadata = {"render_modes": [], "render_fps": 7}  # noqa: RUF012
+    metadata = {"render_modes": [], "render_fps": 7}  # noqa: RUF012  (as gymnasium declares it)
 
     def __init__(
         self, kind: str = "dict", num_steps: int = 5, fail_at: int = 99, error: str = "OSError"

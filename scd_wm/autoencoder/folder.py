@@ -53,6 +53,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of an autoencoder; see `read_tensors`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"the autoencoder {path.parent} has no weights: no {path.name}")
+    return read_tensors(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file.
 
     Raises:
@@ -60,7 +67,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ValueError: If it is damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"the autoencoder {path.parent} has no weights: no {path.name}")
+        raise FileNotFoundError(f"no file {path}")
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from scd_wm.autoencoder.folder import read_tensors as read_tensors  # beside what writes them
 
 
 def temporary(path: Path) -> Path:
@@ -100,21 +101,6 @@ def replace_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     _sync(partial)
     partial.replace(path)
     _sync(path.parent)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from None
 
 
 def remove(path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_diffusers_folder_without_weights_is_refused(tmp_path: Path) -> None:
 def test_an_id_of_the_hub_that_cannot_be_had_is_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra 'latent'")
 
     def fail(*args: Any, **options: Any) -> str:
         raise OSError("no network\nsecond line")
@@ -286,7 +286,7 @@ def test_an_id_of_the_hub_that_cannot_be_had_is_one_message(
 def test_an_id_of_the_hub_loads_what_the_hub_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra 'latent'")
     write_diffusers(tmp_path / "vae", "AutoencoderKL")
     asked: list[Any] = []
 

@@ -171,6 +171,7 @@ class Windows(torch.utils.data.Dataset[Clip]):
         return self.dataset.clip(episode, start, 3)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("start", ["fork", "forkserver"])  # with the parent's handles, and without
 def test_workers_read_what_the_parent_reads(dataset: RobotDataset, start: str) -> None:
     windows = Windows(dataset)

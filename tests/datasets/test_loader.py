@@ -73,7 +73,7 @@ def test_closing_the_iterator_ends_its_thread(dataset: RobotDataset) -> None:
     stream = ClipLoader(dataset, 3, 4, seed=0).iterate()
     next(stream)
     assert len(prefetch_threads()) == 1
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
     assert not prefetch_threads()
 
 

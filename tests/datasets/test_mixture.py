@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.datasets.doctor_images import survey_images
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
@@ -195,3 +196,16 @@ def test_what_a_mixture_does_not_know_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"has \['weights'\]; allowed are \['format', 'parts'\]"):
         open_dataset(mixture)
+
+
+@pytest.mark.parametrize("has_video", [False, True])
+def test_the_doctor_looks_at_images_of_every_part(
+    mixture: Path, tmp_path: Path, has_video: bool
+) -> None:
+    parts = [{"path": "sim.hdf5"}, {"path": "other.hdf5"}]
+    write_robomimic(tmp_path / "other.hdf5", (5, 2))
+    path = mixture if has_video else write_mixture(tmp_path / "files.json", parts)
+    reader = open_reader(path)
+    (survey,) = survey_images(reader, 10, budget_s=60).values()
+    assert survey.problems == {}
+    assert sorted(s.episode for s in survey.stretches) == list(range(len(reader.info.episodes)))

@@ -324,7 +324,7 @@ def test_jpeg_xl_asks_for_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_jpeg_xl_images_give_back_the_pixels(tmp_path: Path) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
+    imagecodecs = pytest.importorskip("imagecodecs", reason="needs the extra 'jpegxl'")
     path, pixels = write_replay_buffer(tmp_path / "x.zarr"), buffer_arrays()["img"]
     shutil.rmtree(path / "data/img")
     (path / "data/img").mkdir()

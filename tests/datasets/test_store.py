@@ -1,9 +1,11 @@
 """The store's own reading and writing of zarr, against zarr's."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from numcodecs import zstd
 from scd_wm.datasets.store import array_name, chunk_rows
 from scd_wm.datasets.store_check import damage_of
 from scd_wm.datasets.store_file import EpisodeFile, EpisodeWriter
+from scd_wm.datasets.store_shard import ABSENT
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ["bool", "uint8", "int8", "int16", "int64", "uint64", "float16", "float32", "float64"]
@@ -64,7 +67,8 @@ def test_any_rows_are_those_of_the_whole(tmp_path: Path, level: int) -> None:
     file = write(
         tmp_path / "e.zarr.zip", {"image": images, "vector": vectors}, parts=1111, level=level
     )
-    assert [len(file.arrays[key].places) for key in ("image", "vector")] == [5, 5]  # chunks
+    num_chunks = {key: len(array.places) for key, array in file.arrays.items()}
+    assert num_chunks == {"image": 5 if level else 10, "vector": 5}
     for start in range(38):
         for stop in range(start, 38):
             assert (file.read("image", start, stop) == images[start:stop]).all()
@@ -129,11 +133,62 @@ def test_rows_other_than_announced_are_refused(
 
 
 def test_large_images_come_in_smaller_chunks() -> None:
-    assert chunk_rows((100, 64, 64, 3), 1) == 8
-    assert chunk_rows((100, 1080, 1920, 3), 1) == 5
-    assert chunk_rows((100, 4096, 5461, 3), 1) == 1
-    assert chunk_rows((10, 7), 8) == 10
-    assert chunk_rows((10**6, 8), 8) == 4096
+    assert chunk_rows((100, 64, 64, 3), 1, level=3) == 8
+    assert chunk_rows((100, 1080, 1920, 3), 1, level=3) == 5
+    assert chunk_rows((100, 4096, 5461, 3), 1, level=3) == 1
+    for level in (0, 3):
+        assert chunk_rows((10, 7), 8, level) == 10
+        assert chunk_rows((10**6, 8), 8, level) == 4096
+
+
+def test_images_that_are_not_compressed_come_in_smaller_chunks() -> None:
+    assert chunk_rows((100, 64, 64, 3), 1, level=0) == 4
+    assert chunk_rows((100, 128, 128, 3), 1, level=0) == 2
+    assert chunk_rows((100, 480, 640, 3), 1, level=0) == 1
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_long_reads_are_done_in_parts(
+    tmp_path: Path, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = values("uint8", (2100, 2, 2, 3))
+    file = write(tmp_path / "e.zip", {"x": images}, parts=500, level=level)
+    assert (file.read("x", 1, 2099) == images[1:2099]).all()  # more buffers than a call takes
+    monkeypatch.setattr("scd_wm.datasets.store_shard.RUN_BYTES", 200)
+    assert (file.read("x", 1, 2099) == images[1:2099]).all()
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_chunks_that_are_not_stored_or_lie_elsewhere_are_read_right(
+    tmp_path: Path, level: int
+) -> None:
+    images = values("uint8", (21, 2, 2, 3))
+    stored = write(tmp_path / "e.zip", {"x": images}, level=level)
+    array = stored.arrays["x"]
+    places, expected = array.places.copy(), images.copy()
+    rows = array.layout.rows
+    places[1] = ABSENT
+    expected[rows : 2 * rows] = 0
+    with stored.path.open("rb") as file:
+        moved = replace(array, places=places)
+        for start, stop in ((0, 21), (rows, 2 * rows), (rows - 1, 21), (0, rows + 1)):
+            found = moved.read(file.fileno(), start, stop)
+            assert (found == expected[start:stop]).all()
+        swapped = replace(array, places=array.places[[1, 0, *range(2, len(array.places))]])
+        order = [*range(rows, 2 * rows), *range(rows), *range(2 * rows, 21)]
+        assert (swapped.read(file.fileno(), 0, 21) == images[order]).all()
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_a_chunk_that_is_cut_short_is_damaged(tmp_path: Path, level: int) -> None:
+    file = write(tmp_path / "e.zip", {"x": values("uint8", (21, 8, 8, 3))}, level=level)
+    array = file.arrays["x"]
+    end = array.offset + int(array.places[-1].sum())
+    os.truncate(file.path, end - 1)
+    first = (len(array.places) - 1) * array.layout.rows
+    with pytest.raises(ValueError, match=f"checksum of rows {first} to 20 does not agree"):
+        file.read("x", 0, 21)
+    assert file.read("x", 0, first).shape == (first, 8, 8, 3)
 
 
 def replace_chunk(path: Path, chunk: bytes) -> None:
@@ -166,14 +221,14 @@ def test_a_chunk_of_another_size_is_refused_before_it_is_unpacked(tmp_path: Path
 
 
 def test_a_chunk_that_is_not_compressed_has_a_checksum_too(tmp_path: Path) -> None:
-    path = write(tmp_path / "e.zip", {"x": values("uint8", (8, 2, 2, 3))}, level=0).path
+    path = write(tmp_path / "e.zip", {"x": values("uint8", (4, 4, 2, 3))}, level=0).path
     replace_chunk(path, bytes(95))
-    with pytest.raises(ValueError, match=r"x in .*e\.zip rows 0 to 7 unpack to 95 bytes, not 96"):
-        EpisodeFile(path).read("x", 0, 8)
+    with pytest.raises(ValueError, match=r"x in .*e\.zip rows 0 to 3 unpack to 95 bytes, not 96"):
+        EpisodeFile(path).read("x", 0, 4)
     replace_chunk(path, bytes([1, 2, 3, 4]) * 24)
     data = path.read_bytes()
     path.write_bytes(data.replace(bytes([1, 2, 3, 4]) * 3, bytes([1, 2, 3, 5]) * 3, 1))
-    with pytest.raises(ValueError, match="the checksum of rows 0 to 7 does not agree"):
+    with pytest.raises(ValueError, match="the checksum of rows 0 to 3 does not agree"):
         EpisodeFile(path).read("x", 2, 3)
 
 

@@ -85,6 +85,13 @@ def write(path: Path, zarr_format: Literal[2, 3] = 2, dtype: str = "f4", **optio
     return path
 
 
+def write_changed(path: Path, zarr_format: Literal[2, 3], change: dict[str, Any]) -> Path:
+    """Write a folder whose array says something else of itself."""
+    file = write(path, zarr_format) / ("a/.zarray" if zarr_format == 2 else "a/zarr.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    return path
+
+
 def opened(path: Path) -> ZarrArray:
     array = ZarrArray.open(open_files(path), "a")
     assert array is not None
@@ -252,9 +259,7 @@ def test_devices_folders_and_loops_of_links_are_refused(tmp_path: Path) -> None:
 def test_what_version_2_metadata_may_not_say(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    path = write(tmp_path / "x.zarr", 2)
-    file = path / "a/.zarray"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    path = write_changed(tmp_path / "x.zarr", 2, change)
     with pytest.raises(ValueError, match=rf"x\.zarr: a .*{message}"):
         opened(path)
 
@@ -298,9 +303,7 @@ BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 def test_what_version_3_metadata_may_not_say(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    path = write(tmp_path / "x.zarr", 3)
-    file = path / "a/zarr.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    path = write_changed(tmp_path / "x.zarr", 3, change)
     with pytest.raises(ValueError, match=rf"x\.zarr: a.*{message}"):
         opened(path)
 

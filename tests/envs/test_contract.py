@@ -64,3 +64,18 @@ def test_an_unknown_reset_option_is_refused(env_id: str) -> None:
     with pytest.raises(ValueError, match="no reset option"):
         env.reset(options={"colour": 1})
     env.close()
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"observation": "depth"}, "observation must be"),
+        ({"image_size": 8}, "image_size must be"),
+        ({"render_mode": "human"}, "render_mode must be"),
+    ],
+)
+def test_bad_arguments_are_refused(env_id: str, kwargs: dict[str, Any], message: str) -> None:
+    make = type(gym.make(env_id).unwrapped)
+    with pytest.raises(ValueError, match=message):
+        make(**kwargs)

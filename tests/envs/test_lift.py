@@ -205,16 +205,3 @@ def test_bad_actions_are_refused(env: Lift, action: np.ndarray) -> None:
 def test_bad_states_are_refused(env: Lift, state: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         env.reset(options={"state": state})
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"observation": "depth"}, "observation must be"),
-        ({"image_size": 8}, "image_size must be"),
-        ({"render_mode": "human"}, "render_mode must be"),
-    ],
-)
-def test_bad_arguments_are_refused(kwargs: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Lift(**kwargs)

@@ -260,16 +260,3 @@ def test_bad_states_are_refused(env: PushT, state: list[float]) -> None:
 def test_states_outside_the_walls_are_refused(env: PushT) -> None:
     with pytest.raises(ValueError, match="within"):
         env.reset(options={"state": [0.3, 0, 0, 0, 0]})
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"observation": "depth"}, "observation must be"),
-        ({"image_size": 8}, "image_size must be"),
-        ({"render_mode": "human"}, "render_mode must be"),
-    ],
-)
-def test_bad_arguments_are_refused(kwargs: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PushT(**kwargs)

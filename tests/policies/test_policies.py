@@ -13,8 +13,8 @@ import scd_wm  # noqa: F401  (registers)
 from scd_wm.envs.planar_shapes import Shape
 from scd_wm.envs.push_t import WORKSPACE, PushT
 from scd_wm.policies.planar_path import moved_pose, path_around
+from scd_wm.policies.pusher import TURN_RADIUS
 from scd_wm.policies.registry import POLICIES, SCRIPTED, make_policy
-from scd_wm.policies.scripted_push_t import TURN_RADIUS
 
 ENV_ID = "scd_wm/PushTState-v0"
 BAR = Shape(np.zeros((1, 2)), np.array([[0.1, 0.02]]))
