@@ -220,7 +220,8 @@ class EntangledWorldModel(WorldModel):
     ) -> Noised:
         """Return noised frames; in `one_copy` some are clean, as the history of a rollout is.
 
-        A clean frame is as `contexts` reads it, with the action taken at it, and not in the loss.
+        A clean frame is as `contexts` reads it, with the action taken at it, but that it sees its
+        outcome query and, like a noisy frame, W frames before itself; it is not in the loss.
         """
         noised = super().draw(sequence, history, context, seeds, draw)
         if not self.config.one_copy:

@@ -83,7 +83,7 @@ def test_it_learns_one_clip_in_which_the_action_decides(
         return (imagined - x[:, 2:]).square().mean()
 
     error, shuffled = (error_under(a[:, 1:]) for a in (clip.actions, clip.actions.roll(1, 0)))
-    assert error < 0.3 * x[:, 2:].var()
+    assert error < 0.5 * x[:, 2:].var()
     assert error < 0.3 * shuffled
 
 
@@ -124,7 +124,8 @@ def test_a_later_frame_or_action_never_changes_an_earlier_prediction(one_copy: b
 
 def test_clean_frames_of_one_copy_are_read_as_a_rollout_reads_them() -> None:
     """With every frame clean, the last one is denoised from what `contexts` keeps."""
-    model = testing.entangled(one_copy=True, clean_fraction=1.0).double()
+    spec = replace(testing.image_spec(), outcomes=())  # an outcome query would be seen by them
+    model = testing.entangled(spec, one_copy=True, clean_fraction=1.0, window=5).double()
     clip, seeds = testing.double(testing.clip(model.spec, 2, 5)), torch.arange(2)
     sequence = model.sequence(clip)
     history = sequence.packed[:, :-1]
