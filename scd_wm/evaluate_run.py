@@ -24,7 +24,7 @@ from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.report.build import write_media, write_report
 from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
@@ -229,7 +229,7 @@ def _describe(stored: Mapping[str, Any], held_out: RobotDataset) -> str:
 
 
 def _facts(
-    model: SCDWorldModel,
+    model: WorldModel,
     stored: Mapping[str, Any],
     log: Sequence[Mapping[str, Any]],
     num_steps: int | None,

@@ -17,7 +17,7 @@ from torch import Tensor
 from scd_wm.clip import Clip
 from scd_wm.model import noise
 from scd_wm.model.cache import RingCache
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import Frame, WorldModel
 from scd_wm.spec import Spec
 
 
@@ -50,9 +50,76 @@ class RolloutState:
     num_imagined: Tensor  # (B,) int64 frames imagined so far by each row
 
     def clone(self) -> RolloutState:
-        """Return a copy that shares nothing: the two may go on with different actions."""
-        tensors = (self.last, self.valid, self.keys, self.num_imagined)
-        return RolloutState(self.cache.clone(), *(x.clone() for x in tensors))
+        """Return a copy that shares nothing that changes: a snapshot to come back to."""
+        return RolloutState(self.cache.clone(), *(x.clone() for x in self._rows()))
+
+    def fork(
+        self, branches: int, horizon: int | None = None, *, common_noise: bool = False
+    ) -> RolloutState:
+        """Return a state in which each row goes on as `branches` rows, one after the other.
+
+        Row i of the result is a branch of row i // branches. The frames so far are kept once for
+        all branches of a row, so memory is that of one history and of what the branches add.
+
+        Args:
+            branches: Of each row, at least 1.
+            horizon: Frames to make room for at first, such as a planner's horizon; None for a whole
+                window. Branches may go further.
+            common_noise: Give all branches of a row the noise that the row itself would have, so
+                that only their actions differ; otherwise each branch has noise of its own.
+
+        Raises:
+            ValueError: If `branches` is below 1.
+        """
+        if branches < 1:
+            raise ValueError(f"branches must be at least 1, got {branches}")
+        last, valid, keys, count = (x.repeat_interleave(branches, 0) for x in self._rows())
+        if not common_noise:
+            own = torch.arange(branches, device=keys.device).repeat(len(self.last))
+            keys = noise.derive(keys, own)
+        return RolloutState(self.cache.fork(branches, horizon), last, valid, keys, count)
+
+    def select(self, rows: Sequence[int] | Tensor) -> RolloutState:
+        """Return a state of some rows, in the order asked for; rows may repeat.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        index = _row_numbers(rows, len(self.last))
+        return RolloutState(self.cache.select(index), *(x[index] for x in self._rows()))
+
+    def replace_rows(self, rows: Sequence[int] | Tensor, other: RolloutState) -> RolloutState:
+        """Return a state whose `rows` are those of `other`, such as a new beginning.
+
+        The other rows go on as if nothing had happened.
+
+        Raises:
+            IndexError: If there is no such row.
+            ValueError: If `other` has another number of rows.
+        """
+        index = _row_numbers(rows, len(self.last))
+        if len(index) != len(other.last):
+            raise ValueError(f"{len(index)} rows to replace, but other has {len(other.last)}")
+        at = torch.tensor(index, device=self.last.device)
+        pairs = zip(self._rows(), other._rows(), strict=True)
+        tensors = (mine.index_copy(0, at, theirs) for mine, theirs in pairs)
+        return RolloutState(self.cache.put(index, other.cache), *tensors)
+
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.last, self.valid, self.keys, self.num_imagined
+
+
+def _row_numbers(rows: Sequence[int] | Tensor, batch: int) -> list[int]:
+    """Return the row numbers as a list.
+
+    Raises:
+        IndexError: If one is outside the batch.
+    """
+    numbers = [int(row) for row in rows]
+    for number in numbers:
+        if not 0 <= number < batch:
+            raise IndexError(f"no row {number}; the state has rows 0 to {batch - 1}")
+    return numbers
 
 
 def start_frame(spec: Spec, batch: int) -> Clip:
@@ -73,7 +140,7 @@ def start_frame(spec: Spec, batch: int) -> Clip:
 
 
 @torch.inference_mode()
-def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
+def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
     """Read a history, so that the next `step` imagines the frame after it.
 
     Args:
@@ -86,15 +153,15 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
         ValueError: If `history` lacks what the model reads, or sizes do not fit.
     """
     _check_history(model.spec, history)
-    history = history.to(model.encoder.embed.place.device)
+    history = history.to(model.layout.delta_std.device)
     batch = history.action_valid.shape[0]
     packed = model.layout.pack(history)
     valid = model.layout.token_valid(history.valid)
     actions = model.layout.normalise_vector("action", history.actions)
-    cache = model.encoder.empty_cache(batch)
+    cache = model.empty_cache(batch)
     for t in range(history.num_frames - 1):
         frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])
-        model.encoder.step(*frame, cache)
+        model.read(Frame(*frame), cache)
     if seeds is None:
         seeds = torch.arange(batch)
     elif seeds.shape != (batch,):
@@ -105,7 +172,7 @@ def begin(model: SCDWorldModel, history: Clip, seeds: Tensor | None = None) -> R
 
 @torch.inference_mode()
 def step(
-    model: SCDWorldModel,
+    model: WorldModel,
     state: RolloutState,
     actions: Tensor,
     num_steps: int | None = None,
@@ -128,21 +195,26 @@ def step(
     batch, action_dim = len(state.last), model.spec.action.dim
     if actions.shape != (batch, action_dim):
         raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
-    has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
-    has_action = state.valid.any(dim=1) | has_past  # False at the start frame only
     normal_action = model.layout.normalise_vector("action", actions.to(state.last))
-    c = model.encoder.step(state.last, state.valid, normal_action, has_action, state.cache)
+    frame = Frame(state.last, state.valid, normal_action, _has_action(state))
     keys = noise.derive(state.keys, state.num_imagined)
     eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
-    context = model.decoder.context(c, state.last, normal_action, has_action)
     num_steps = model.config.num_steps if num_steps is None else num_steps
-    sample, logits = model.sample(context, model.base(state.last, state.valid), eps, num_steps)
+    sample, logits = model.next_frame(frame, state.cache, eps, num_steps)
     state.last, state.valid = sample, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
     return decode(model, sample, logits)
 
 
-def decode(model: SCDWorldModel, packed: Tensor, logits: Tensor) -> Frames:
+def _has_action(state: RolloutState) -> Tensor:
+    """Return which rows have an action, (B,) bool: all but those at the start frame."""
+    if min(state.cache.num_frames) > 0:
+        return torch.ones(len(state.last), dtype=torch.bool, device=state.last.device)
+    has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
+    return state.valid.any(dim=1) | has_past
+
+
+def decode(model: WorldModel, packed: Tensor, logits: Tensor) -> Frames:
     """Return packed frames, (..., M), and outcome logits in the units of the data."""
     spec, outcome = model.spec, {}
     for index, name in enumerate(spec.outcomes):
@@ -153,7 +225,7 @@ def decode(model: SCDWorldModel, packed: Tensor, logits: Tensor) -> Frames:
 
 
 def imagine(
-    model: SCDWorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
+    model: WorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
 ) -> Iterator[Frames]:
     """Yield the frames that `actions`, (B, T, A), lead to, one at a time, at constant memory."""
     for t in range(actions.shape[1]):
@@ -161,7 +233,7 @@ def imagine(
 
 
 def rollout(
-    model: SCDWorldModel,
+    model: WorldModel,
     history: Clip,
     actions: Tensor,
     *,
@@ -191,7 +263,7 @@ def rollout(
 
 
 def rollout_policy(
-    model: SCDWorldModel,
+    model: WorldModel,
     history: Clip,
     policy: Policy,
     horizon: int,

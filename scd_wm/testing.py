@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.check_reader import check_reader as check_reader  # public here
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.entangled import EntangledWorldModel
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def image_spec() -> Spec:
@@ -37,9 +40,9 @@ def state_spec() -> Spec:
     )
 
 
-def config(**changes: Any) -> SCDConfig:
+def config(**changes: Any) -> WorldModelConfig:
     """A model of two encoder and two decoder layers with a window of three frames."""
-    small = SCDConfig(dim=32, num_heads=2, encoder_layers=2, decoder_layers=2, window=3)
+    small = WorldModelConfig(dim=32, num_heads=2, encoder_layers=2, decoder_layers=2, window=3)
     return replace(small, **changes)
 
 
@@ -75,7 +78,7 @@ def double(c: Clip) -> Clip:
     return c.map(lambda x: x.double() if x.is_floating_point() else x)
 
 
-def untied(model: SCDWorldModel, seed: int = 0) -> SCDWorldModel:
+def untied(model: M, seed: int = 0) -> M:
     """Fill every parameter with noise: a fresh model is the identity and would hide mistakes."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -87,3 +90,8 @@ def untied(model: SCDWorldModel, seed: int = 0) -> SCDWorldModel:
 def model(spec: Spec | None = None, **changes: Any) -> SCDWorldModel:
     """Return a small model with random parameters everywhere."""
     return untied(SCDWorldModel(spec or image_spec(), config(**changes)))
+
+
+def entangled(spec: Spec | None = None, **changes: Any) -> EntangledWorldModel:
+    """Return a small model of the rival architecture, with random parameters everywhere."""
+    return untied(EntangledWorldModel(spec or image_spec(), config(arch="entangled", **changes)))

@@ -9,11 +9,11 @@ from scd_wm.autoencoder.frames import decode_frames, encode_clip
 from scd_wm.clip import Clip
 from scd_wm.evaluation.null_models import Imagine
 from scd_wm.imagination import Frames, rollout
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 
 
 def as_imagine(
-    model: SCDWorldModel,
+    model: WorldModel,
     num_steps: int | None = None,
     autoencoder: FrameAutoencoder | None = None,
 ) -> Imagine:

@@ -7,13 +7,14 @@ written `...`: the encoder has (B, T), the decoder has frames only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.rope import rotate
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -21,8 +22,8 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `x`, (..., N, D), scaled and shifted by one (..., D) per frame."""
-    return x * (1 + scale.unsqueeze(-2)) + shift.unsqueeze(-2)
+    """Return `x`, (..., N, D), scaled and shifted by (..., 1 or N, D)."""
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 class Attention(nn.Module):
@@ -51,7 +52,7 @@ class Attention(nn.Module):
 
         Args:
             x: Tokens, (..., N, D).
-            table: Rotary angles of the tokens, (2, ..., N, K / 2).
+            table: Rotary angles of the tokens, (2, ..., N, K).
             attend: Does the attention on (..., N, H, K).
 
         Returns:
@@ -59,13 +60,14 @@ class Attention(nn.Module):
         """
         q, k, v = rearrange(self.qkv(x), "... (s h k) -> s ... h k", s=3, h=self.num_heads)
         q, k = rotate(self.query_norm(q), table), rotate(self.key_norm(k), table)
-        return self.out(rearrange(attend(q, k, v), "... h k -> ... (h k)"))
+        return self.out(attend(q, k, v).flatten(-2))
 
 
 class Block(nn.Module):
     """DiT block with adaLN-Zero (Peebles and Xie 2023, arXiv:2212.09748).
 
-    The modulation is computed once per frame, not per token: the condition is constant in a frame.
+    The modulation is an input, from `modulation` of the condition: it is the same for all tokens of
+    a frame, and a sampler can make those of its whole schedule at once.
 
     Args:
         dim: Width D.
@@ -92,19 +94,36 @@ class Block(nn.Module):
             gate_a.fill_(1.0)
             gate_m.fill_(1.0)
 
-    def forward(self, x: Tensor, condition: Tensor, table: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, table: Tensor, attend: Attend) -> Tensor:
         """Return the tokens after attention and MLP, (..., N, D).
 
         Args:
             x: Tokens, (..., N, D).
-            condition: One vector a frame, already through SiLU, (..., D).
-            table: Rotary angles, (2, ..., N, K / 2).
+            modulation: Shifts, scales and gates, (..., 1 or N, 6 D).
+            table: Rotary angles, (2, ..., N, K).
             attend: Does the attention.
         """
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition).chunk(6, -1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, -1)
         update = self.attention(modulate(self.norm(x), shift_a, scale_a), table, attend)
-        x = x + gate_a.unsqueeze(-2) * update
-        return x + gate_m.unsqueeze(-2) * self.mlp(modulate(self.norm(x), shift_m, scale_m))
+        x = torch.addcmul(x, gate_a, update)
+        return torch.addcmul(x, gate_m, self.mlp(modulate(self.norm(x), shift_m, scale_m)))
+
+
+class Blocks(nn.ModuleList):
+    """DiT blocks, one after the other.
+
+    Args:
+        config: Sizes.
+        num_layers: How many.
+    """
+
+    def __init__(self, config: WorldModelConfig, num_layers: int) -> None:
+        sizes = (config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
+        super().__init__(Block(*sizes) for _ in range(num_layers))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks in order."""
+        return cast("Iterator[Block]", super().__iter__())
 
 
 class FinalNorm(nn.Module):
@@ -121,14 +140,14 @@ class FinalNorm(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def scale_shift(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return normed tokens `x`, (..., N, D), modulated by the condition, (..., D)."""
-        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+    def scale_shift(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Return normed tokens `x`, (..., N, D), modulated by (..., 1 or N, 2 D)."""
+        shift, scale = modulation.chunk(2, dim=-1)
         return modulate(x, shift, scale)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """Return tokens normed and modulated, (..., N, D)."""
-        return self.scale_shift(self.norm(x), condition)
+        return self.scale_shift(self.norm(x), modulation)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -169,27 +188,3 @@ class ActionEmbedding(nn.Module):
     def forward(self, action: Tensor, valid: Tensor) -> Tensor:
         """Return embeddings; `valid`, (...) bool, tells where there is an action."""
         return torch.where(valid[..., None], self.mlp(action), self.null)
-
-
-def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Every query sees every key: (..., N, H, K) queries on (..., S, H, K) keys and values.
-
-    `mask` is a bool that broadcasts to (..., H, N, S), True where a query may look.
-    """
-    q, k, v = (rearrange(x, "... n h k -> ... h n k") for x in (q, k, v))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return rearrange(y, "... h n k -> ... n h k")
-
-
-def attend_banded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """A frame sees all of itself and of the `window - 1` frames before it; axes (B, T, N, H, K).
-
-    One call a frame on a slice of the keys: exact, with a backward on CPU, and cheaper than one
-    call with a dense (T N) x (T N) mask.
-    """
-    frames = []
-    for t in range(q.shape[1]):
-        seen = slice(max(0, t - window + 1), t + 1)
-        keys, values = (rearrange(x[:, seen], "b f n h k -> b (f n) h k") for x in (k, v))
-        frames.append(attend_all(q[:, t], keys, values))
-    return torch.stack(frames, dim=1)

@@ -1,4 +1,4 @@
-"""The configuration of an SCD world model."""
+"""The configuration of a world model."""
 
 from __future__ import annotations
 
@@ -14,35 +14,42 @@ _AT_LEAST_0 = (
     *("refine_channels", "interface_noise", "self_rollouts"),
     *("image_weight", "vector_weight", "outcome_weight"),
 )
-_CHOICES = {"context_mode": ("prefix", "token_concat"), "prediction": ("sample", "velocity")}
+_CHOICES = {
+    "arch": ("scd", "entangled"),
+    "context_mode": ("prefix", "token_concat"),
+    "prediction": ("sample", "velocity"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SCDConfig:
+class WorldModelConfig:
     """Sizes and choices of the model; sizes that come from data are in the spec.
 
     Raises:
         ValueError: If a value is outside what its comment allows.
     """
 
-    dim: int  # width D of encoder and decoder
+    arch: str = "scd"  # or "entangled": all layers over the whole history at every sampler step
+    dim: int  # width D of all layers
     num_heads: int  # divides dim; dim / num_heads is a multiple of 16
-    encoder_layers: int  # run once per frame
+    encoder_layers: int  # run once per frame; "entangled" has encoder_layers + decoder_layers
     decoder_layers: int  # run at every sampler step
     patch_size: int = 8  # side of a patch, pixels or latent cells; its values should not exceed dim
-    window: int = 4  # frames W that the encoder attends to, the newest included
+    window: int = 4  # frames W of history that are attended to, the newest included
     mlp_ratio: int = 4  # hidden width of the MLPs over dim
     action_layers: int = 2  # of the action embedding; 1 for one-hot actions
     open_gates: bool = False  # blocks act from the first step on, in place of adaLN-Zero's identity
     refine_channels: int = 0  # of the convolutional head that draws pixels; 0 for none
     rope_theta: float = 10_000.0  # base of the rotary frequencies
-    context_mode: str = "prefix"  # or "token_concat", the paper's
+    context_mode: str = "prefix"  # or "token_concat", the paper's; of "scd"
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
     draws: int = 1  # noise draws K per encoder pass in training
     full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where sampling starts
-    interface_noise: float = 0.05  # deviation of the noise on the normed context in training
+    interface_noise: float = 0.05  # deviation of the noise on the normed context; of "scd"
+    one_copy: bool = False  # of "entangled": noisy frames are each other's history in training
+    clean_fraction: float = 0.1  # share of frames that are clean history in `one_copy`
     self_rollouts: int = 0  # training passes that replace history by the model's own predictions
     image_weight: float = 1.0  # of the mean image loss in the sum
     vector_weight: float = 1.0  # of the mean vector loss
@@ -57,7 +64,10 @@ class SCDConfig:
         axis_split(self.dim // self.num_heads)
         for name, choices in _CHOICES.items():
             self._check(name, getattr(self, name) in choices, f"one of {choices}")
-        self._check("full_noise_fraction", 0 <= self.full_noise_fraction <= 1, "between 0 and 1")
+        for name in ("full_noise_fraction", "clean_fraction"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        is_entangled = self.arch == "entangled"
+        self._check("one_copy", is_entangled or not self.one_copy, 'false unless arch="entangled"')
 
     def _check(self, name: str, is_ok: bool, allowed: str) -> None:
         if not is_ok:

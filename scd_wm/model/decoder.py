@@ -10,22 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from scd_wm.model.blocks import (
-    ActionEmbedding,
-    Block,
-    FinalNorm,
-    NoiseLevelEmbedding,
-    attend_all,
-)
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.attention import attend_all
+from scd_wm.model.blocks import Attend
+from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.denoiser import FrameDenoiser
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.refiner import PixelRefiner
 from scd_wm.model.rope import rotate, rotation
-from scd_wm.model.tokenizer import FrameEmbedding, FrameHead
 
 
 class PrefixReader(nn.Module):
@@ -57,53 +50,34 @@ class DecoderContext:
     last: Tensor  # (B, M) the frame before, packed
     tokens: Tensor  # (B, N, D): joined to the noisy tokens (token_concat) or added (prefix)
     prefix: list[tuple[Tensor, Tensor]]  # keys and values per layer; empty in token_concat
+    table: Tensor  # (2, ..., K) rotary angles of the sequence
 
-    def repeat(self, num_draws: int) -> DecoderContext:
-        """Return the context for `num_draws` noise draws of every frame, draw-major."""
-        if num_draws == 1:
-            return self
+    def attend(self, layer: int) -> Attend:
+        """Return how tokens attend in a layer: to each other, and to the context's prefix."""
+        return partial(attend_prefix, self.prefix[layer]) if self.prefix else attend_all
 
-        def tile(x: Tensor) -> Tensor:
-            return x.repeat(num_draws, *[1] * (x.ndim - 1))
+    def join(self, noisy: Tensor) -> Tensor:
+        """Return [context; noisy] (token_concat) or their sum (prefix)."""
+        if self.prefix:
+            return noisy + self.tokens
+        return torch.cat([self.tokens, noisy], dim=1)
 
-        prefix = [(tile(k), tile(v)) for k, v in self.prefix]
-        return DecoderContext(tile(self.action), tile(self.last), tile(self.tokens), prefix)
 
-
-class DiffusionDecoder(nn.Module):
-    """One evaluation maps (noisy frame, noise level, context) to a prediction and outcome logits.
+class DiffusionDecoder(FrameDenoiser):
+    """The denoiser of SCD; it reads one context, made once per frame.
 
     Context modes: `token_concat` (the paper's) runs [context; noisy] through every layer; `prefix`
     lets the noisy tokens attend to keys and values of the context made once per frame, and adds a
     projection of the context to the noisy token of the same place.
     """
 
-    def __init__(self, layout: FrameLayout, config: SCDConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.num_tokens = layout.num_tokens
-        self.embed = FrameEmbedding(layout, config.dim)
-        self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
-        self.noise_level = NoiseLevelEmbedding(config.dim)
-        num_outcomes = len(layout.spec.outcomes)
-        self.query = nn.Parameter(torch.randn(min(num_outcomes, 1), config.dim) * 0.02)
-        self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
-            for _ in range(config.decoder_layers)
-        )
+    def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
+        super().__init__(layout, config, config.decoder_layers)
         is_prefix = config.context_mode == "prefix"
         self.readers = nn.ModuleList(
             PrefixReader(config.dim, config.num_heads) for _ in self.blocks if is_prefix
         )
         self.join = nn.Linear(config.dim, config.dim) if is_prefix else None
-        self.final = FinalNorm(config.dim)
-        self.head = FrameHead(layout, config.dim)
-        self.refiners = nn.ModuleList(
-            PixelRefiner(layout, s, config.dim, config.refine_channels)
-            for s in layout.segments
-            if s.is_image and config.refine_channels
-        )
         positions = torch.cat([torch.zeros(layout.num_tokens, 1), layout.positions()], dim=1)
         self.register_buffer("positions", positions, persistent=False)
         self.positions: Tensor
@@ -120,56 +94,18 @@ class DiffusionDecoder(nn.Module):
             action_valid: (B,) bool.
         """
         embedded = self.action(action, action_valid)
+        place = self._rotation(context.dtype)
+        table = self._sequence_rotation(place)
         if self.join is None:
-            return DecoderContext(embedded, last, context, [])
-        table = self._rotation(context.dtype)
-        prefix = [reader(context, table) for reader in self.readers]
-        return DecoderContext(embedded, last, self.join(context), prefix)
+            return DecoderContext(embedded, last, context, [], table)
+        prefix = [reader(context, place) for reader in self.readers]
+        return DecoderContext(embedded, last, self.join(context), prefix, table)
 
-    def forward(
-        self, noisy: Tensor, noise_level: Tensor, context: DecoderContext
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate the network once.
-
-        Args:
-            noisy: Packed noisy frame x_s, (B, M).
-            noise_level: s in [0, 1], (B,).
-            context: From `context`.
-
-        Returns:
-            Raw prediction, (B, M), and outcome logits, (B, number of outcomes).
-        """
-        condition = F.silu(self.noise_level(noise_level) + context.action)
-        x = self._run_blocks(self._join(self.embed(noisy), context), condition, context)
-        x = self.final(x[:, -(self.num_tokens + len(self.query)) :], condition)
-        prediction = self.head(x[:, : self.num_tokens])
-        for refiner in self.refiners:
-            detail = refiner(x, context.last, noisy)
-            prediction[:, refiner.segment.values] += detail
-        if self.outcome is None:
-            return prediction, prediction.new_zeros(len(x), 0)
-        return prediction, self.outcome(x[:, -1])
-
-    def _join(self, noisy: Tensor, context: DecoderContext) -> Tensor:
-        """Return the sequence of the blocks: [context;] noisy tokens, (B, N, D); outcome query."""
-        query = self.query.expand(len(noisy), -1, -1)
-        if self.join is None:
-            return torch.cat([context.tokens, noisy, query], dim=1)
-        return torch.cat([noisy + context.tokens, query], dim=1)
-
-    def _run_blocks(self, x: Tensor, condition: Tensor, context: DecoderContext) -> Tensor:
-        table = self._sequence_rotation(x.dtype)
-        for layer, block in enumerate(self.blocks):
-            attend = partial(attend_prefix, context.prefix[layer]) if context.prefix else attend_all
-            x = block(x, condition, table, attend)
-        return x
-
-    def _sequence_rotation(self, dtype: torch.dtype) -> Tensor:
-        """Return the table for `_join`'s sequence: both tokens of a place have its angles."""
-        table = self._rotation(dtype)
-        query = table.new_zeros(2, len(self.query), table.shape[-1])
+    def _sequence_rotation(self, place: Tensor) -> Tensor:
+        """Return the table of the whole sequence: both tokens of a place have its angles."""
+        query = place.new_zeros(2, len(self.query), place.shape[-1])
         query[0] = 1.0  # the outcome query has no place: angle 0
-        parts = [table, query] if self.join is not None else [table, table, query]
+        parts = [place, query] if self.join is not None else [place, place, query]
         return torch.cat(parts, dim=1)
 
     def _rotation(self, dtype: torch.dtype) -> Tensor:

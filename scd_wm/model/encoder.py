@@ -11,15 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scd_wm.model.blocks import (
-    ActionEmbedding,
-    Block,
-    FinalNorm,
-    NoiseLevelEmbedding,
-    attend_banded,
-)
+from scd_wm.model.attention import attend_banded
+from scd_wm.model.blocks import ActionEmbedding, Blocks, FinalNorm, NoiseLevelEmbedding
 from scd_wm.model.cache import RingCache
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import rotation
 from scd_wm.model.tokenizer import FrameEmbedding
@@ -32,16 +27,13 @@ class CausalEncoder(nn.Module):
     cache.
     """
 
-    def __init__(self, layout: FrameLayout, config: SCDConfig) -> None:
+    def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embed = FrameEmbedding(layout, config.dim)
         self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
         self.noise_level = NoiseLevelEmbedding(config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.num_heads, config.mlp_ratio, config.open_gates)
-            for _ in range(config.encoder_layers)
-        )
+        self.blocks = Blocks(config, config.encoder_layers)
         self.final = FinalNorm(config.dim)
         self.register_buffer("positions", layout.positions(), persistent=False)
         self.positions: Tensor
@@ -49,11 +41,7 @@ class CausalEncoder(nn.Module):
     def empty_cache(self, batch: int) -> RingCache:
         """Return a cache for `batch` rows that have seen no frame."""
         c = self.config
-        heads = (c.num_heads, c.dim // c.num_heads)
-        like = self.embed.place
-        return RingCache.empty(
-            c.encoder_layers, batch, c.window, len(self.positions), heads, like.detach()
-        )
+        return RingCache.empty(c, c.encoder_layers, batch, len(self.positions), self.embed.place)
 
     def forward(
         self,
@@ -76,16 +64,16 @@ class CausalEncoder(nn.Module):
             Contexts c, (B, T, N, D).
         """
         frames = torch.arange(packed.shape[1], device=packed.device)
-        table = self._rotation(frames, packed.dtype)  # (2, T, N, K / 2)
+        table = self._rotation(frames, packed.dtype)  # (2, T, N, K)
         attend = partial(attend_banded, window=self.config.window)
         condition = self._condition(action, action_valid)
         x = self.embed(packed, valid)
         for block in self.blocks:
-            x = block(x, condition, table, attend)
+            x = block(x, block.modulation(condition), table, attend)
         x = self.final.norm(x)
         if interface_noise is not None:
             x = x + interface_noise
-        return self.final.scale_shift(x, condition)
+        return self.final.scale_shift(x, self.final.modulation(condition))
 
     def step(
         self, packed: Tensor, valid: Tensor, action: Tensor, action_valid: Tensor, cache: RingCache
@@ -103,21 +91,22 @@ class CausalEncoder(nn.Module):
             Context c, (B, N, D).
         """
         frames = torch.tensor(cache.num_frames, device=packed.device)
-        table = self._rotation(frames, packed.dtype)  # (2, B, N, K / 2)
+        table = self._rotation(frames, packed.dtype)  # (2, B, N, K)
         condition = self._condition(action, action_valid)
         x = self.embed(packed, valid)
         for layer, block in enumerate(self.blocks):
-            x = block(x, condition, table, partial(cache.attend, layer))
+            x = block(x, block.modulation(condition), table, partial(cache.attend, layer))
         cache.advance()
-        return self.final(x, condition)
+        return self.final(x, self.final.modulation(condition))
 
     def _condition(self, action: Tensor, valid: Tensor) -> Tensor:
+        """Return what modulates all tokens of a frame, (..., 1, D)."""
         # The frames are clean: the noise level is 0, as the released code's fixed tag.
         clean = self.noise_level(action.new_zeros(()))
-        return F.silu(clean + self.action(action, valid))
+        return F.silu(clean + self.action(action, valid)).unsqueeze(-2)
 
     def _rotation(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return rotary tables for all tokens of `frames`, (F,) int: (2, F, N, K / 2)."""
+        """Return rotary tables for all tokens of `frames`, (F,) int: (2, F, N, K)."""
         num_frames, num_tokens = len(frames), len(self.positions)
         place = self.positions.to(torch.float64).expand(num_frames, num_tokens, 2)
         frame = frames.to(torch.float64)[:, None, None].expand(num_frames, num_tokens, 1)

@@ -9,6 +9,7 @@ Axes: B frames, M values of a packed frame.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -51,28 +52,32 @@ def sample_loss_weight(noise_level: Tensor, delta_std: Tensor) -> Tensor:
     return 1 + (delta_std * (1 - s) / s).square()
 
 
-def euler(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, num_steps: int) -> Tensor:
-    """Integrate the probability flow from pure noise to data on s = linspace(1, 0, T + 1).
-
-    Written in x-prediction: x_s' = x_s + (s' - s) (x_s - x^) / s is the blend below, which at
-    s' = 0 is exactly x^.
-
-    Args:
-        denoise: Maps (x_s, s) to the predicted sample x^, (B, M); s is a scalar tensor.
-        noise: eps, (B, M).
-        num_steps: T, at least 1.
-
-    Returns:
-        The sample, (B, M).
+def levels(num_steps: int) -> list[float]:
+    """Return a sampler's noise levels from 1 to 0, num_steps + 1 of them.
 
     Raises:
         ValueError: If `num_steps` is below 1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-    levels = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return [1 - i / num_steps for i in range(num_steps)] + [0.0]
+
+
+def euler(denoise: Callable[[int, Tensor], Tensor], noise: Tensor, levels: list[float]) -> Tensor:
+    """Integrate the probability flow from pure noise to data.
+
+    Written in x-prediction: x_s' = x_s + (s' - s) (x_s - x^) / s is the blend below, which at
+    s' = 0 is exactly x^.
+
+    Args:
+        denoise: Maps (number i of the level, x_s at it) to the predicted sample x^, (B, M).
+        noise: eps, (B, M).
+        levels: From `levels`.
+
+    Returns:
+        The sample, (B, M).
+    """
     x = noise
-    for now, then in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
-        sample = denoise(x, x.new_tensor(now))
-        x = sample + (x - sample) * (then / now)
+    for i, (now, then) in enumerate(pairwise(levels)):
+        x = torch.lerp(denoise(i, x), x, then / now)
     return x

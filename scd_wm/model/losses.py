@@ -2,19 +2,17 @@
 
 Without the mean per modality the 12,288 pixel values of one image drown 3 values of proprio.
 
-Axes: B batch, T frames, K noise draws, F = K B (T - 1) predicted frames, M values of a packed
-frame.
+Axes: B batch, T frames, F = B (T - 1) predicted frames, M values of a packed frame.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
 from torch import Tensor
 
 from scd_wm.clip import Clip
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
 from scd_wm.spec import Spec
 
@@ -42,24 +40,20 @@ def frame_losses(layout: FrameLayout, error: Tensor, valid: Tensor) -> dict[str,
     return {name: torch.stack(means).mean() for name, means in parts.items()}
 
 
-def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, num_draws: int) -> dict[str, Tensor]:
+def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, counts: Tensor) -> dict[str, Tensor]:
     """Return the loss of each outcome: squared error of the normalised reward, else cross-entropy.
 
     Args:
         spec: Names the outcomes, in the order of the logits.
         logits: (F, number of outcomes).
         clip: The batch, (B, T).
-        num_draws: K.
+        counts: Which frames count, (F,) bool.
     """
-
-    def tile(x: Tensor) -> Tensor:
-        return repeat(x[:, 1:], "b t -> (k b t)", k=num_draws)
-
     parts = {}
     for index, name in enumerate(spec.outcomes):
-        valid = tile(clip.valid[name])
+        valid = clip.valid[name][:, 1:].flatten() & counts
         # A NaN that is not valid would reach the weights: its gradient is 0 times NaN.
-        target = tile(clip.outcome[name]).to(logits.dtype).masked_fill(~valid, 0.0)
+        target = clip.outcome[name][:, 1:].flatten().to(logits.dtype).masked_fill(~valid, 0.0)
         logit = logits[:, index]
         if name == "reward":
             error = (logit - (target - spec.reward_mean) / spec.reward_std).square()
@@ -69,7 +63,7 @@ def outcome_losses(spec: Spec, logits: Tensor, clip: Clip, num_draws: int) -> di
     return parts
 
 
-def total(parts: dict[str, Tensor], config: SCDConfig) -> Tensor:
+def total(parts: dict[str, Tensor], config: WorldModelConfig) -> Tensor:
     """Return the weighted sum of the parts."""
     weights = {"image": config.image_weight, "vector": config.vector_weight}
     terms = [weights.get(name, config.outcome_weight) * part for name, part in parts.items()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 
 
-def state() -> SCDConfig:
+def state() -> WorldModelConfig:
     """A world of vectors only: trains in a minute on a laptop; about 1 M parameters."""
-    return SCDConfig(
+    return WorldModelConfig(
         open_gates=True,
         dim=96,
         num_heads=3,
@@ -23,12 +23,12 @@ def state() -> SCDConfig:
     )
 
 
-def tiny() -> SCDConfig:
+def tiny() -> WorldModelConfig:
     """64 px on a laptop; about 4 M parameters.
 
     Large patches keep tokens few; the convolutional head draws what they cannot carry.
     """
-    return SCDConfig(
+    return WorldModelConfig(
         dim=160,
         num_heads=5,
         patch_size=16,
@@ -44,9 +44,9 @@ def tiny() -> SCDConfig:
     )
 
 
-def small() -> SCDConfig:
+def small() -> WorldModelConfig:
     """64 to 128 px on one GPU; about 30 M parameters."""
-    return SCDConfig(
+    return WorldModelConfig(
         dim=384,
         num_heads=6,
         encoder_layers=8,
@@ -59,9 +59,9 @@ def small() -> SCDConfig:
     )
 
 
-def base() -> SCDConfig:
+def base() -> WorldModelConfig:
     """The paper's width for small videos with our decoder and training; about 140 M parameters."""
-    return SCDConfig(
+    return WorldModelConfig(
         dim=768,
         num_heads=12,
         encoder_layers=10,
@@ -74,9 +74,9 @@ def base() -> SCDConfig:
     )
 
 
-def paper() -> SCDConfig:
+def paper() -> WorldModelConfig:
     """SCD-M of Bai et al. 2026: 8 + 4 layers of width 1024 on 8x8 latents of 32 channels."""
-    return SCDConfig(
+    return WorldModelConfig(
         dim=1024,
         num_heads=16,
         encoder_layers=8,
@@ -94,6 +94,6 @@ def paper() -> SCDConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], SCDConfig]] = {
+PRESETS: dict[str, Callable[[], WorldModelConfig]] = {
     preset.__name__: preset for preset in (state, tiny, small, base, paper)
 }

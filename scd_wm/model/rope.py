@@ -32,26 +32,26 @@ def rotation(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype)
         dtype: Of the result.
 
     Returns:
-        (2, ..., K / 2): cosines, then sines.
+        (2, ..., K): cosines, and sines signed as `rotate` needs them.
     """
     angles = []
     for axis, dim in enumerate(axis_split(head_dim)):
         exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float64) / dim
         angles.append(positions[..., axis, None].double() * theta**-exponent)
     angle = torch.cat(angles, dim=-1)  # (..., K / 2)
-    return torch.stack([angle.cos(), angle.sin()]).to(dtype)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(dtype)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn the channel pairs of `x` by the angles of `table`.
+    """Turn the channel pairs of `x` by the angles of `table`; channel i pairs with i + K / 2.
 
     Args:
         x: Queries or keys, (..., N, H, K).
-        table: From `rotation`, (2, ..., N, K / 2).
+        table: From `rotation`, (2, ..., N, K).
 
     Returns:
         As `x`.
     """
-    cos, sin = table[0].unsqueeze(-2), table[1].unsqueeze(-2)  # (..., N, 1, K / 2)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    cos, sin = table.unsqueeze(-2).unbind(0)  # (..., N, 1, K)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from scd_wm.assets import SHIPPED
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.autoencoder.load import load_autoencoder, write_copy
-from scd_wm.model.config import SCDConfig
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.build import build_world_model
+from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training import files
 
@@ -31,7 +32,7 @@ PREFIX = "step_"  # of a checkpoint's name; the number of steps follows
 
 
 def save_pretrained(
-    model: SCDWorldModel,
+    model: WorldModel,
     folder: str | Path,
     extra: Mapping[str, Any] | None = None,
     *,
@@ -132,7 +133,7 @@ def load_world_autoencoder(
     return autoencoder.to(device)
 
 
-def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
+def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> WorldModel:
     """Load a world model that `save_pretrained` wrote, in float32 and evaluation mode.
 
     Raises:
@@ -145,7 +146,7 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> S
     return model.to(device).eval()
 
 
-def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> SCDWorldModel:
+def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
     """Load a run's newest averaged weights, an exported model, or one that ships with the package.
 
     Args:
@@ -193,17 +194,17 @@ def check_folder(path: str | Path) -> Path:
     return path
 
 
-def build_model(config: Mapping[str, Any], source: Path) -> SCDWorldModel:
+def build_model(config: Mapping[str, Any], source: Path) -> WorldModel:
     """Return the model that config.json describes, with initial weights.
 
     Raises:
         ValueError: If the description does not fit this version; names `source`.
     """
     try:
-        spec, sizes = Spec.from_json(config["spec"]), SCDConfig(**config["model"])
+        spec, sizes = Spec.from_json(config["spec"]), WorldModelConfig(**config["model"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source} does not describe a model of this version: {error}") from None
-    return SCDWorldModel(spec, sizes)
+    return build_world_model(spec, sizes)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from scd_wm.model import presets
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.training.config import TrainConfig
 
 
@@ -17,7 +17,7 @@ from scd_wm.training.config import TrainConfig
 class Recipe:
     """A model and how to train it."""
 
-    model: SCDConfig
+    model: WorldModelConfig
     train: TrainConfig
     image_size: int | None = None  # side that larger images are resized to, unless told otherwise
     uses_images: bool = True  # take the data's cameras, unless told otherwise

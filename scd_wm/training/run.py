@@ -25,7 +25,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
     AUTOENCODER,
@@ -61,7 +61,7 @@ SUMMARY_LINES = 10  # of the log, at the end, whose mean is the final loss
 class _Plan:
     """All that is decided before the first step."""
 
-    model: SCDWorldModel
+    model: WorldModel
     train: TrainConfig
     part: RobotDataset  # episodes to train on
     held_out: RobotDataset | None

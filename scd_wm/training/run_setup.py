@@ -12,7 +12,8 @@ from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.latents import LatentDataset
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.build import build_world_model
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import (
     AUTOENCODER,
@@ -31,7 +32,7 @@ class Init:
     """A trained model to start from."""
 
     path: Path
-    model: SCDWorldModel
+    model: WorldModel
 
     @classmethod
     def load(cls, path: str | Path | None) -> Init | None:
@@ -126,7 +127,7 @@ def make_spec(part: RobotDataset, init: Init | None) -> Spec:
     return spec
 
 
-def build(spec: Spec, recipe: Recipe, init: Init | None) -> SCDWorldModel:
+def build(spec: Spec, recipe: Recipe, init: Init | None) -> WorldModel:
     """Return the model with the weights to start from; the global random state stays as it was.
 
     Raises:
@@ -134,7 +135,7 @@ def build(spec: Spec, recipe: Recipe, init: Init | None) -> SCDWorldModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        model = SCDWorldModel(spec, recipe.model)
+        model = build_world_model(spec, recipe.model)
     if init is not None:
         weights, target = init.model.state_dict(), model.state_dict()
         if {k: w.shape for k, w in weights.items()} != {k: w.shape for k, w in target.items()}:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
     CHECKPOINTS,
@@ -31,7 +31,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what AdamW keeps for each paramet
 class TrainState:
     """Model, averages, optimiser and counters. Batches and noise follow from `step` alone."""
 
-    model: SCDWorldModel
+    model: WorldModel
     ema: EMA
     optimizer: torch.optim.Optimizer
     step: int = 0  # optimiser steps done
@@ -39,7 +39,7 @@ class TrainState:
     elapsed_s: float = 0.0  # seconds of training, over all resumes
 
 
-def make_optimizer(model: SCDWorldModel, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.AdamW:
     """Return AdamW with the rates of encoder and decoder, and decay on weight matrices only."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     encoder, decoder = model.encoder_parameters(), model.decoder_parameters()

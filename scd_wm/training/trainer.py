@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.training.config import TrainConfig
 from scd_wm.training.ema import EMA
 from scd_wm.training.noise_seeds import row_seeds
@@ -60,7 +60,7 @@ def make_accelerator() -> Accelerator:
 
 
 def train(
-    model: SCDWorldModel,
+    model: WorldModel,
     batches: Batches,
     held_out: Batches | None,
     config: TrainConfig,
@@ -130,7 +130,7 @@ def is_over(state: TrainState, config: TrainConfig) -> bool:
 
 @torch.no_grad()
 def held_out_losses(
-    model: SCDWorldModel, ema: EMA, batches: list[tuple[Clip, Tensor]]
+    model: WorldModel, ema: EMA, batches: list[tuple[Clip, Tensor]]
 ) -> dict[str, float]:
     """Return mean loss and parts of the averaged weights, under names that begin with "val_"."""
     totals: dict[str, float] = {}
@@ -142,7 +142,7 @@ def held_out_losses(
 
 
 def _prepare(
-    model: SCDWorldModel, config: TrainConfig, run: Path, accelerator: Accelerator
+    model: WorldModel, config: TrainConfig, run: Path, accelerator: Accelerator
 ) -> tuple[nn.Module, TrainState]:
     """Return the model as accelerate wraps it, and the state to start from."""
     model.train()

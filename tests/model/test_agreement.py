@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from scd_wm import testing
-from scd_wm.model.blocks import attend_all, attend_banded
+from scd_wm.model import noise
+from scd_wm.model.attention import attend_all, attend_banded
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 MODES = pytest.mark.parametrize("context_mode", ["prefix", "token_concat"])
@@ -51,7 +52,7 @@ def test_rows_with_other_frame_counts_do_not_change_each_other(reset_at: int) ->
     for t in range(reset_at):
         model.encoder.step(*inputs(t), straight)
         model.encoder.step(*inputs(t), reset)
-    reset.reset_rows([1])
+    reset = reset.put([1], model.encoder.empty_cache(1))
     fresh = model.encoder.empty_cache(2)
     for t in range(reset_at, 13):
         expected_0 = model.encoder.step(*inputs(t), straight)[0]
@@ -73,20 +74,16 @@ def test_banded_attention_equals_attention_with_a_dense_mask(window: int) -> Non
 
 @MODES
 def test_k_draws_average_the_losses_of_single_draws(context_mode: str) -> None:
-    """With every level at s = 1 and the same context, K draws are K times one draw, averaged."""
-    changes: dict[str, Any] = {"context_mode": context_mode, "full_noise_fraction": 1.0}
-    one = testing.model(draws=1, **changes).double()
-    three = testing.model(draws=3, **changes).double()
-    clip = testing.double(testing.clip(one.spec, 2, 4))
-    sequence = one._sequence(clip)
-    context, base = one._encode(sequence, sequence.packed[:, :-1], None)
-    frames = base.value.shape[1] * 2
-    eps = torch.randn(3, frames, one.layout.num_values, dtype=torch.float64)
-    level = torch.ones(3 * frames, dtype=torch.float64)
-    joint, _ = three.decoder(eps.flatten(0, 1), level, context.repeat(3))
-    for draw in range(3):
-        single, _ = one.decoder(eps[draw], level[:frames], context)
-        torch.testing.assert_close(joint[draw * frames : (draw + 1) * frames], single, **TOLERANCE)
+    model = testing.model(draws=3, context_mode=context_mode).double()
+    clip, seeds = testing.double(testing.clip(model.spec, 2, 4)), torch.arange(2)
+    sequence = model.sequence(clip)
+    history = sequence.packed[:, :-1]
+    context = model.contexts(sequence, history, noise.derive(seeds, 1))
+    draws = [model.draw_losses(clip, sequence, history, context, seeds, k) for k in range(3)]
+    assert draws[0]["image"] != draws[1]["image"]
+    for name, part in model(clip, seeds)[1].items():
+        mean = torch.stack([d[name] for d in draws]).mean()
+        torch.testing.assert_close(part, mean, **TOLERANCE)
 
 
 def test_loss_does_not_depend_on_how_rows_are_batched() -> None:

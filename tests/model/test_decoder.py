@@ -15,7 +15,8 @@ def test_context_and_noisy_tokens_share_their_places_and_the_query_has_none(
     context_mode: str,
 ) -> None:
     decoder = testing.model(context_mode=context_mode).decoder
-    table, place = decoder._sequence_rotation(torch.float32), decoder._rotation(torch.float32)
+    place = decoder._rotation(torch.float32)
+    table = decoder._sequence_rotation(place)
     *tokens, query = torch.split(table, decoder.num_tokens, dim=1)
     assert len(tokens) == (1 if context_mode == "prefix" else 2)
     assert all(torch.equal(part, place) for part in tokens)

@@ -19,35 +19,39 @@ def _posterior_mean(x: Tensor, s: Tensor) -> Tensor:
     return MEAN + gain * (x - (1 - s) * MEAN)
 
 
+def _euler(eps: Tensor, num_steps: int) -> Tensor:
+    levels = flow.levels(num_steps)
+    return flow.euler(lambda i, x: _posterior_mean(x, torch.tensor(levels[i])), eps, levels)
+
+
 def test_euler_converges_with_order_one_to_the_exact_end_of_the_flow() -> None:
     eps = torch.randn(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = MEAN + STD * eps  # the flow keeps quantiles, and s = 1 has mean 0, deviation 1
-    errors = [
-        (flow.euler(_posterior_mean, eps, steps) - exact).abs().mean() for steps in (32, 64, 128)
-    ]
+    errors = [(_euler(eps, steps) - exact).abs().mean() for steps in (32, 64, 128)]
     for coarse, fine in pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
 
 
 def test_one_euler_step_is_the_prediction_from_pure_noise() -> None:
     eps = torch.randn(10, 1)
-    assert torch.allclose(flow.euler(_posterior_mean, eps, 1), torch.full((10, 1), MEAN))
+    assert torch.allclose(_euler(eps, 1), torch.full((10, 1), MEAN))
 
 
 def test_the_sampler_asks_for_noise_levels_from_one_down_to_one_step_above_zero() -> None:
     asked: list[float] = []
+    levels = flow.levels(4)
 
-    def denoise(x: Tensor, s: Tensor) -> Tensor:
-        asked.append(float(s))
+    def denoise(index: int, x: Tensor) -> Tensor:
+        asked.append(levels[index])
         return x
 
-    flow.euler(denoise, torch.zeros(1, 1, dtype=torch.float64), 4)
+    flow.euler(denoise, torch.zeros(1, 1, dtype=torch.float64), levels)
     assert asked == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_zero_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
-        flow.euler(_posterior_mean, torch.zeros(1, 1), 0)
+        flow.levels(0)
 
 
 def test_the_stated_share_of_noise_levels_is_one() -> None:

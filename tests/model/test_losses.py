@@ -15,21 +15,22 @@ from scd_wm.model import losses
 
 
 def test_an_outcome_belongs_to_the_action_that_leads_to_its_frame() -> None:
-    """Logits made from frames 1 to T - 1, draw-major, lose nothing, and decode to the outcomes."""
-    model = testing.model(draws=2)
+    """Logits made from frames 1 to T - 1 lose nothing, and decode to the outcomes."""
+    model = testing.model()
     spec, clip = model.spec, testing.clip(model.spec, 3, 4)
     reward = (clip.outcome["reward"] - spec.reward_mean) / spec.reward_std
     binary = [100 * (2 * clip.outcome[name] - 1) for name in ("terminated", "success")]
     logits = torch.stack([reward, *binary], dim=-1)[:, 1:]  # (B, T - 1, 3)
-    flat = rearrange(logits, "b t o -> (b t) o").repeat(2, 1)
-    parts = losses.outcome_losses(spec, flat, clip, num_draws=2)
+    flat = rearrange(logits, "b t o -> (b t) o")
+    every = torch.ones(len(flat), dtype=torch.bool)
+    parts = losses.outcome_losses(spec, flat, clip, every)
     assert list(parts) == ["reward", "terminated", "success"]
     for part in parts.values():
         torch.testing.assert_close(part, torch.zeros(()))
     outcome = decode(model, model.layout.pack(clip)[:, 1:], logits).outcome
     for name, value in outcome.items():
         torch.testing.assert_close(value, clip.outcome[name][:, 1:])
-    wrong = losses.outcome_losses(spec, flat.roll(1, 0), clip, num_draws=2)
+    wrong = losses.outcome_losses(spec, flat.roll(1, 0), clip, every)
     assert all(part > 0.1 for part in wrong.values())
 
 

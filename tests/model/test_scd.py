@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.imagination import rollout
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.presets import PRESETS, paper
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
@@ -120,7 +120,7 @@ def test_encoder_and_decoder_parameters_are_all_parameters_once() -> None:
     assert {id(p) for p in both} == {id(p) for p in model.parameters()}
 
 
-def _count(spec: Spec, config: SCDConfig) -> int:
+def _count(spec: Spec, config: WorldModelConfig) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in SCDWorldModel(spec, config).parameters())
 

@@ -14,11 +14,11 @@ from scd_wm.model.scd import SCDWorldModel
 
 def test_interface_noise_has_the_stated_deviation_where_the_context_has_one() -> None:
     model = SCDWorldModel(testing.image_spec(), testing.config(interface_noise=0.05))
-    sequence = model._sequence(testing.clip(model.spec, 8, 4))
+    sequence = model.sequence(testing.clip(model.spec, 8, 4))
     history = sequence.packed[:, :-1]
     with torch.no_grad():
         model.encoder.final.modulation.bias.fill_(1.0)  # scale 1 + 1, applied after the noise
-        clean, noisy = (model._encode(sequence, history, keys)[0] for keys in (None, _keys(8)))
+        clean, noisy = (model.contexts(sequence, history, keys) for keys in (None, _keys(8)))
     assert model.decoder.join is not None
     added = torch.linalg.solve(model.decoder.join.weight, (noisy.tokens - clean.tokens).mT).mT
     assert added.std().item() == pytest.approx(2 * 0.05, rel=0.03)
@@ -38,7 +38,7 @@ def test_a_rollout_has_no_interface_noise() -> None:
 def test_own_history_is_what_a_rollout_from_its_first_own_frame_imagines(context_mode: str) -> None:
     model = testing.model(context_mode=context_mode, self_rollouts=2).double()
     clip = testing.double(testing.clip(model.spec, 12, 7))
-    sequence = model._sequence(clip)
+    sequence = model.sequence(clip)
     real, own = sequence.packed[:, :-1], model._own_history(sequence, _keys(12))
     draws = noise.uniform(_keys(12), 2)
     passes, first = (draws[:, 0] * 3).long().tolist(), (1 + (draws[:, 1] * 5).long()).tolist()
@@ -56,7 +56,7 @@ def test_own_history_leaves_what_is_missing_missing() -> None:
     model = testing.model(self_rollouts=1)
     clip = testing.clip(model.spec, 12, 6)
     clip.valid["proprio"][:, 2] = False
-    sequence = model._sequence(clip)
+    sequence = model.sequence(clip)
     own = model._own_history(sequence, _keys(12))
     assert not torch.equal(own[:, 2], sequence.packed[:, 2])
     assert (own[:, 2, model.layout.segments[-1].values] == 0).all()

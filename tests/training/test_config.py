@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.presets import PRESETS
 from scd_wm.training.config import TrainConfig
 from scd_wm.training.noise_seeds import _mix, row_seeds
 from scd_wm.training.overrides import apply_overrides
 from scd_wm.training.recipes import RECIPES, recipe
 
-MODEL = SCDConfig(dim=32, num_heads=2, encoder_layers=1, decoder_layers=1)
+MODEL = WorldModelConfig(dim=32, num_heads=2, encoder_layers=1, decoder_layers=1)
 CONFIGS = {"model": MODEL, "train": TrainConfig(steps=10)}
 
 
@@ -32,7 +32,7 @@ def test_overrides_are_parsed_by_the_type_of_their_field() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dimension=3", r"no setting 'dimension'; there are model: dim, .*train: steps, minutes"),
+        ("dimension=3", r"no setting 'dimension'; there are model: arch, dim, .*train: steps, minutes"),
         ("train.dim=3", r"no setting 'train.dim'"),
         ("dim", r"form key=value, got 'dim'"),
         ("dim=wide", r"dim must be int, got 'wide'"),

@@ -1,0 +1,351 @@
+"""What every world model is: a training loss, a sampler, and frame by frame rollouts.
+
+How history is read and how a frame is denoised are up to the architectures, `scd.py` and
+`entangled.py`.
+
+Axes: B batch, T frames, K noise draws, N tokens in a frame, M values of a packed frame, D width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from scd_wm.clip import Clip
+from scd_wm.model import flow, losses, noise
+from scd_wm.model.cache import RingCache
+from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.layout import FrameLayout
+from scd_wm.spec import Spec
+
+Evaluate = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""Maps (number of the noise level, x_s) to the raw prediction and outcome logits."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a sample prediction is relative to: x^ = value + scale * network output."""
+
+    value: Tensor  # (..., M) the last frame, or 0 where there is none
+    scale: Tensor  # (..., M) deviation of the residual, or 1
+
+    def flatten(self) -> Base:
+        """Join all leading axes into one."""
+        return Base(self.value.flatten(0, -2), self.scale.flatten(0, -2))
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A batch of clips inside the model: T - 1 transitions, each from a frame to the next."""
+
+    packed: Tensor  # (B, T, M)
+    valid: Tensor  # (B, T, N) bool
+    action: Tensor  # (B, T - 1, A) normalised
+    action_valid: Tensor  # (B, T - 1) bool
+
+    def rows(self, index: Tensor) -> Sequence:
+        """Return the rows at `index`, (R,) int."""
+        return Sequence(
+            self.packed[index], self.valid[index], self.action[index], self.action_valid[index]
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a rollout and the action taken at it, as the model computes with them."""
+
+    packed: Tensor  # (B, M)
+    valid: Tensor  # (B, N) bool
+    action: Tensor  # (B, A) normalised
+    action_valid: Tensor  # (B,) bool
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Frames to denoise in training, F = B (T - 1) of them."""
+
+    frames: Tensor  # (F, M) x_s
+    level: Tensor  # (F,) s
+    eps: Tensor  # (F, M)
+    condition: Tensor  # (F, 1, D), of modulations
+    counts: Tensor  # (F,) bool, whether the frame counts in the loss
+
+
+class WorldModel(nn.Module, ABC):
+    """Learns p(o_t+1 | o_<=t, a_<=t) by flow matching, all cameras and vectors of a frame jointly.
+
+    Args:
+        spec: What a frame holds.
+        config: Sizes and choices.
+
+    Raises:
+        ValueError: If a camera's sides are not multiples of the patch size.
+    """
+
+    def __init__(self, spec: Spec, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+        self.layout = FrameLayout(spec, config.patch_size)
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> FrameDenoiser:
+        """The network that is evaluated at every sampler step."""
+
+    @abstractmethod
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that train at the encoder's rate."""
+
+    @abstractmethod
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that train at the decoder's rate."""
+
+    @abstractmethod
+    def contexts(self, sequence: Sequence, history: Tensor, keys: Tensor | None) -> DenoiserContext:
+        """Read all history frames of clips at once, to denoise the frame after each.
+
+        Args:
+            sequence: The clips, of T frames.
+            history: Frames 0 to T - 2 as they are to be read, (B, T - 1, M).
+            keys: Of noise on what is read, for training, (B,); None means none.
+
+        Returns:
+            The context of B (T - 1) frames.
+        """
+
+    @abstractmethod
+    def empty_cache(self, batch: int) -> RingCache:
+        """Return the memory of `batch` rollouts that have seen no frame."""
+
+    @abstractmethod
+    def read(self, frame: Frame, cache: RingCache) -> None:
+        """Read one more frame into `cache`, which changes, without imagining the next."""
+
+    @abstractmethod
+    def next_frame(
+        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Read one more frame into `cache`, which changes, and sample the next.
+
+        Args:
+            frame: The frame and the action taken at it.
+            cache: Of the frames before.
+            eps: Standard normal noise, (B, M).
+            num_steps: Sampler steps T.
+
+        Returns:
+            Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
+        """
+
+    def forward(self, clip: Clip, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the training loss of a batch of clips.
+
+        All randomness comes from `seeds`, so the loss does not depend on how rows are batched.
+
+        Args:
+            clip: Batched clips of T >= 2 frames.
+            seeds: One int64 per row, (B,).
+
+        Returns:
+            The loss, a scalar, and its parts by name.
+        """
+        sequence = self.sequence(clip)
+        history = self._own_history(sequence, noise.derive(seeds, 0))
+        context = self.contexts(sequence, history, noise.derive(seeds, 1))
+        draws = [
+            self.draw_losses(clip, sequence, history, context, seeds, draw)
+            for draw in range(self.config.draws)
+        ]
+        parts = {name: torch.stack([d[name] for d in draws]).mean() for name in draws[0]}
+        return losses.total(parts, self.config), parts
+
+    def draw_losses(
+        self,
+        clip: Clip,
+        sequence: Sequence,
+        history: Tensor,
+        context: DenoiserContext,
+        seeds: Tensor,
+        draw: int,
+    ) -> dict[str, Tensor]:
+        """Return the losses by name at one of K draws of noise level and noise for every frame."""
+        noised = self.draw(sequence, history, context, seeds, draw)
+        raw, logits = self.evaluate(
+            noised.frames, noised.level[:, None], self.denoiser.modulate(noised.condition), context
+        )
+        base = self.base(history, sequence.valid[:, :-1]).flatten()
+        error = self._error(raw, sequence.packed[:, 1:].flatten(0, 1), noised, base)
+        valid = self.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
+        parts = losses.frame_losses(self.layout, error, valid & noised.counts[:, None])
+        return parts | losses.outcome_losses(self.spec, logits, clip, noised.counts)
+
+    def draw(
+        self,
+        sequence: Sequence,
+        history: Tensor,
+        context: DenoiserContext,
+        seeds: Tensor,
+        draw: int,
+    ) -> Noised:
+        """Return the frames that follow `history` at random noise levels."""
+        level, eps = self._draw_noise(seeds, history, draw)
+        frames = flow.interpolate(self._visible(sequence).flatten(0, 1), eps, level)
+        condition = self.denoiser.condition(level, context.action)
+        return Noised(frames, level, eps, condition, torch.ones_like(level, dtype=torch.bool))
+
+    def _visible(self, sequence: Sequence) -> Tensor:
+        """Return the frames that the decoder sees through noise, (B, T - 1, M).
+
+        They are the frames to predict; what such a frame lacks is taken from the frame before.
+        Formats that store no last observation keep its outcome, often the only success of the
+        episode: noise on zeros would give that frame away, and no sampler would ever see the like.
+        """
+        seen = self.layout.value_valid(sequence.valid[:, 1:])
+        return torch.where(seen, sequence.packed[:, 1:], sequence.packed[:, :-1])
+
+    def _draw_noise(self, seeds: Tensor, history: Tensor, draw: int) -> tuple[Tensor, Tensor]:
+        """Return noise levels, (B T,), and noise, (B T, M), to follow `history`, (B, T, M)."""
+        num_frames = history.shape[1]
+        index = torch.arange(draw * num_frames, (draw + 1) * num_frames).to(seeds)
+        fraction = self.config.full_noise_fraction
+        size = self.config.draws * num_frames
+        level = flow.draw_noise_levels(noise.derive(seeds, 2), size, fraction)[:, index]
+        keys = noise.derive(noise.derive(seeds, 3)[:, None], index)
+        eps = noise.normal(keys, self.layout.num_values)
+        return level.flatten().to(history.dtype), eps.flatten(0, 1).to(history.dtype)
+
+    def evaluate(
+        self,
+        noisy: Tensor,
+        level: Tensor | float,
+        modulation: Modulation,
+        context: DenoiserContext,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the denoiser once on noisy frames, (B, M), at levels that broadcast with them."""
+        return self.denoiser(self.visible_noisy(noisy, level), modulation, context)
+
+    def visible_noisy(self, noisy: Tensor, level: Tensor | float) -> Tensor:
+        """Return what the denoiser sees of noisy frames, (B, M).
+
+        x_s tells of the sample in proportion to 1 - s: at s = 1 it is noise alone, which a sample
+        prediction would have to learn to ignore. (A velocity is eps - x, so there the noise must be
+        seen.)
+        """
+        return noisy * (1 - level) if self.config.prediction == "sample" else noisy
+
+    def _error(self, raw: Tensor, target: Tensor, noised: Noised, base: Base) -> Tensor:
+        """Return the weighted squared error of every value, (F, M)."""
+        if self.config.prediction == "velocity":
+            return (raw - (noised.eps - target)).square()
+        residual = (target - base.value) / base.scale
+        weight = flow.sample_loss_weight(noised.level[:, None], base.scale)
+        return weight * (raw - residual).square()
+
+    def sequence(self, clip: Clip) -> Sequence:
+        """Return batched clips as the model computes with them."""
+        action = self.layout.normalise_vector("action", clip.actions)
+        # A NaN where there is no action would reach the weights: its gradient is 0 times NaN.
+        action = action.masked_fill(~clip.action_valid[..., None], 0.0)
+        return Sequence(
+            self.layout.pack(clip), self.layout.token_valid(clip.valid), action, clip.action_valid
+        )
+
+    def base(self, last: Tensor, valid: Tensor) -> Base:
+        """Return what the prediction of the next frame is relative to.
+
+        Args:
+            last: The frame before it, packed, (..., M).
+            valid: Which of its tokens hold data, (..., N) bool.
+        """
+        if not self.config.residual or self.config.prediction == "velocity":
+            return Base(torch.zeros_like(last), torch.ones_like(last))
+        held = self.layout.value_valid(valid)
+        one = last.new_ones(())
+        return Base(last.masked_fill(~held, 0.0), torch.where(held, self.layout.delta_std, one))
+
+    def _own_history(self, sequence: Sequence, keys: Tensor) -> Tensor:
+        """Return history frames, (B, T - 1, M), some rows with the model's own predictions in it.
+
+        The model must live with its own frames in a rollout, so it trains on them: each row draws
+        how many of `self_rollouts` passes it takes part in (none included) and the frame from which
+        on its history is imagined. A pass predicts all frames at once from the history of the pass
+        before (Mihaylova and Martins 2019, arXiv:1906.07651), so after p passes the frames from the
+        p-th imagined one on hold the error of p rollout steps, for p parallel passes and not T
+        sequential ones.
+        """
+        history = sequence.packed[:, :-1]
+        num_passes, num_frames = self.config.self_rollouts, history.shape[1]
+        if num_passes == 0 or num_frames < 2:
+            return history
+        draws = noise.uniform(keys, 2)
+        passes = (draws[:, 0] * (num_passes + 1)).long()
+        first = 1 + (draws[:, 1] * (num_frames - 1)).long()  # (B,) first imagined frame, >= 1
+        time = torch.arange(1, num_frames, device=keys.device)
+        is_own = (time >= first[:, None])[..., None]  # (B, T - 2, 1)
+        is_own = is_own & self.layout.value_valid(sequence.valid[:, 1:-1])  # (B, T - 2, M)
+        history = history.clone()
+        for index in range(num_passes):
+            rows = (passes >= num_passes - index).nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            predicted = self._predict_all(sequence.rows(rows), history[rows], keys[rows] + index)
+            history[rows, 1:] = torch.where(is_own[rows], predicted[:, :-1], history[rows, 1:])
+        return history
+
+    @torch.no_grad()
+    def _predict_all(self, sequence: Sequence, history: Tensor, keys: Tensor) -> Tensor:
+        """Return one-step samples of frames 1 to T - 1 from `history`, (R, T - 1, M)."""
+        context = self.contexts(sequence, history, None)
+        num_frames = history.shape[1]
+        frame_keys = noise.derive(keys[:, None], torch.arange(num_frames).to(keys))
+        eps = noise.normal(frame_keys, self.layout.num_values, history.dtype).flatten(0, 1)
+        base = self.base(history, sequence.valid[:, :-1]).flatten()
+        sample, _ = self.sample(context, base, eps, num_steps=1)
+        return rearrange(sample, "(b t) m -> b t m", t=num_frames)
+
+    def sample(
+        self, context: DenoiserContext, base: Base, eps: Tensor, num_steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sample the frames that follow.
+
+        Args:
+            context: Of B frames.
+            base: Of these frames, (B, M).
+            eps: Standard normal noise, (B, M).
+            num_steps: Sampler steps T.
+
+        Returns:
+            Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
+
+        Raises:
+            ValueError: If `num_steps` is below 1.
+        """
+        levels = flow.levels(num_steps)
+        modulations = list(self.denoiser.schedule(levels[:-1], context.action))
+
+        def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
+            return self.evaluate(noisy, levels[index], modulations[index], context)
+
+        return self.integrate(evaluate, base, eps, levels)
+
+    def integrate(
+        self, evaluate: Evaluate, base: Base, eps: Tensor, levels: list[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Follow the probability flow from noise to a frame; see `sample`."""
+        logits = eps.new_zeros(0)
+
+        def denoise(index: int, noisy: Tensor) -> Tensor:
+            nonlocal logits
+            raw, logits = evaluate(index, noisy)
+            if self.config.prediction == "velocity":
+                return noisy - levels[index] * raw
+            return self.layout.clamp(torch.addcmul(base.value, base.scale, raw))
+
+        sample = flow.euler(denoise, eps, levels)
+        return self.layout.clamp(sample), logits

@@ -1,0 +1,157 @@
+"""The rival: its cached, fused rollout against one pass, its training, its place behind the API."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scd_wm import testing
+from scd_wm.imagination import begin, rollout, step
+from scd_wm.model import flow, noise
+from scd_wm.model.build import build_world_model
+from scd_wm.model.entangled import EntangledWorldModel
+from scd_wm.spec import Spec, VectorSpec
+
+TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_a_cached_fused_rollout_equals_passes_over_the_whole_history(num_steps: int) -> None:
+    """Out to three windows: the training path reads all frames again for every new one."""
+    model = testing.entangled().double()
+    horizon = 3 * model.config.window
+    history = testing.double(testing.clip(model.spec, 2, 2))
+    actions = torch.randn(2, horizon, 2, dtype=torch.float64)
+    state = begin(model, history)
+    packed, taken = model.layout.pack(history), torch.cat([history.actions, actions], dim=1)
+    for t in range(horizon):
+        keys = noise.derive(state.keys, state.num_imagined)
+        step(model, state, actions[:, t], num_steps)
+        expected = _next_frame(model, packed, taken[:, : t + 2], keys, num_steps)
+        torch.testing.assert_close(state.last, expected, **TOLERANCE)
+        packed = torch.cat([packed, state.last[:, None]], dim=1)
+
+
+@torch.inference_mode()
+def _next_frame(
+    model: EntangledWorldModel, packed: Tensor, actions: Tensor, keys: Tensor, num_steps: int
+) -> Tensor:
+    """Return the frame after `packed`, (B, T, M), as training's passes would sample it."""
+    batch, num_frames = packed.shape[:2]
+    clip = testing.double(testing.clip(model.spec, batch, num_frames + 1))
+    sequence = model.sequence(replace(clip, actions=actions))
+    context = model.contexts(sequence, packed, None)
+    eps = torch.zeros_like(packed)
+    eps[:, -1] = noise.normal(keys, model.layout.num_values, packed.dtype)
+    base = model.base(packed, sequence.valid[:, :-1]).flatten()
+    sample, _ = model.sample(context, base, eps.flatten(0, 1), num_steps)
+    return sample.reshape(batch, num_frames, -1)[:, -1]
+
+
+@pytest.mark.parametrize("one_copy", [False, True])
+@pytest.mark.parametrize(
+    ("prediction", "residual"), [("sample", True), ("sample", False), ("velocity", False)]
+)
+def test_it_learns_one_clip_in_which_the_action_decides(
+    prediction: str, residual: bool, one_copy: bool
+) -> None:
+    torch.manual_seed(0)
+    spec = Spec(vectors={"x": VectorSpec.unit(2)}, action=VectorSpec.unit(2))
+    changes: dict[str, Any] = {"prediction": prediction, "residual": residual}
+    config = testing.config(
+        arch="entangled", full_noise_fraction=0.5, one_copy=one_copy, clean_fraction=0.4, **changes
+    )
+    model = build_world_model(spec, config)
+    clip = testing.clip(spec, 16, 4)
+    x = clip.vectors["x"].clone()
+    for t in range(3):
+        x[:, t + 1] = 0.5 * x[:, t] + clip.actions[:, t]
+    clip = replace(clip, vectors={"x": x})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for number in range(100):
+        loss, _ = model(clip, torch.arange(16) + 16 * number)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def error_under(actions: Tensor) -> Tensor:
+        imagined = rollout(model, clip.frames(0, 2), actions, num_steps=4).vectors["x"]
+        return (imagined - x[:, 2:]).square().mean()
+
+    error, shuffled = (error_under(a[:, 1:]) for a in (clip.actions, clip.actions.roll(1, 0)))
+    assert error < 0.5 * x[:, 2:].var()
+    assert error < 0.3 * shuffled
+
+
+@pytest.mark.parametrize("one_copy", [False, True])
+def test_every_parameter_gets_a_gradient(one_copy: bool) -> None:
+    model = testing.entangled(one_copy=one_copy, self_rollouts=1, refine_channels=4, draws=2)
+    clip = testing.clip(model.spec, 4, 4)
+    start = {k: v.clone() for k, v in clip.valid.items()}
+    for valid in start.values():
+        valid[0, 0] = False
+    action_valid = clip.action_valid.clone()
+    action_valid[0, 0] = False
+    loss, _ = model(replace(clip, valid=start, action_valid=action_valid), torch.arange(4))
+    loss.backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+@pytest.mark.parametrize("one_copy", [False, True])
+def test_a_later_frame_or_action_never_changes_an_earlier_prediction(one_copy: bool) -> None:
+    model = testing.entangled(one_copy=one_copy)
+    clip = testing.clip(model.spec, 2, 7)
+    actions = clip.actions.clone()
+    actions[:, 4:] += 1.0
+    vectors = {"proprio": clip.vectors["proprio"].clone()}
+    vectors["proprio"][:, 5:] -= 1.0
+    raw = []
+    for c in (clip, replace(clip, actions=actions, vectors=vectors)):
+        sequence = model.sequence(c)
+        history, seeds = sequence.packed[:, :-1], torch.arange(2)
+        context = model.contexts(sequence, history, seeds)
+        noised = model.draw(sequence, history, context, seeds, 0)
+        modulation = model.denoiser.modulate(noised.condition)
+        out, _ = model.evaluate(noised.frames, noised.level[:, None], modulation, context)
+        raw.append(out.reshape(2, 6, -1))
+    torch.testing.assert_close(raw[0][:, :4], raw[1][:, :4], **TOLERANCE)
+    assert not torch.allclose(raw[0][:, 4], raw[1][:, 4])
+
+
+def test_clean_frames_of_one_copy_are_read_as_a_rollout_reads_them() -> None:
+    """With every frame clean, the last one is denoised from what `contexts` keeps."""
+    spec = replace(testing.image_spec(), outcomes=())  # an outcome query would be seen by them
+    model = testing.entangled(spec, one_copy=True, clean_fraction=1.0, window=5).double()
+    clip, seeds = testing.double(testing.clip(model.spec, 2, 5)), torch.arange(2)
+    sequence = model.sequence(clip)
+    history = sequence.packed[:, :-1]
+    raw = []
+    for context in (
+        model.contexts(sequence, history, seeds),
+        model.contexts(sequence, history, None),
+    ):
+        noised = model.draw(sequence, history, context, seeds, 0)
+        assert noised.counts.reshape(2, 4).tolist() == [[False, False, False, True]] * 2
+        modulation = model.denoiser.modulate(noised.condition)
+        out, _ = model.evaluate(noised.frames, noised.level[:, None], modulation, context)
+        raw.append(out.reshape(2, 4, -1)[:, -1])
+    torch.testing.assert_close(raw[0], raw[1], **TOLERANCE)
+
+
+def test_its_schedule_of_modulations_is_that_of_single_levels() -> None:
+    network = testing.entangled().denoiser
+    action, levels = torch.randn(200, 32), flow.levels(4)
+    tables = list(network.schedule(levels, action))
+    for level, table in zip(levels, tables, strict=True):
+        single = network.modulate(network.condition(torch.full((200,), level), action))
+        torch.testing.assert_close(table.blocks, single.blocks)
+        torch.testing.assert_close(table.final, single.final)
+
+
+def test_one_copy_is_refused_where_it_means_nothing() -> None:
+    with pytest.raises(ValueError, match='one_copy must be false unless arch="entangled"'):
+        testing.config(one_copy=True)
