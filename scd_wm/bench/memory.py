@@ -82,9 +82,7 @@ def bench_memory(
     """
     config = MemoryConfig() if config is None else config
     options = BenchOptions() if options is None else options
-    entries = [
-        (config.long_entry(m), config.branching_entry(m)) for m in config.modes if m in models.BUILT
-    ]
+    entries = [(config.long_entry(m), config.branching_entry(m)) for m in config.modes]
     check_out(out)
     result = results.new_result("memory", options, config=asdict(config))
     del result["rows"]
@@ -133,7 +131,7 @@ def branches(entry: Entry, config: MemoryConfig, options: BenchOptions) -> Row:
     action = models.actions(entry, config.branches, options)
     one, private = storage_bytes(state), private_bytes(entry, config, options)
     before = allocated_mib(options.device)
-    forked = models.fork(state, config.branches)
+    forked = state.fork(config.branches, config.horizon)
     for _ in range(config.horizon):
         imagination.step(model, forked, action)
     gc.collect()

@@ -16,15 +16,13 @@ from torch import Tensor, nn
 from scd_wm.bench import cost
 from scd_wm.bench.options import BenchOptions
 from scd_wm.clip import Clip
-from scd_wm.imagination import RolloutState
-from scd_wm.model.cache import RingCache
-from scd_wm.model.config import SCDConfig
+from scd_wm.model.build import build_world_model
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.scd import SCDWorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 MODES = ("prefix", "token_concat", "entangled")
-BUILT = ("prefix", "token_concat")  # until there is an entangled model
 ACTION_DIM = 4
 PATCH = 8  # pixels
 HEAD_WIDTHS = (64, 32, 16)  # the first that divides the width
@@ -41,7 +39,7 @@ class Entry:
     """A model in a measurement."""
 
     spec: Spec
-    config: SCDConfig
+    config: WorldModelConfig
     mode: str  # of MODES
 
     @property
@@ -84,23 +82,23 @@ class Entry:
         return replace(self, config=replace(self.config, **changes))  # type: ignore[arg-type]  # by name
 
 
-def entry(spec: Spec, config: SCDConfig, mode: str) -> Entry:
+def entry(spec: Spec, config: WorldModelConfig, mode: str) -> Entry:
     """Return a model of some sizes as an entry of a mode."""
     if mode == "entangled":
-        return Entry(spec=spec, config=replace(config), mode=mode)
+        return Entry(spec=spec, config=replace(config, arch="entangled"), mode=mode)
     return Entry(spec=spec, config=replace(config, context_mode=mode), mode=mode)
 
 
-def build(entry: Entry, options: BenchOptions) -> SCDWorldModel:
+def build(entry: Entry, options: BenchOptions) -> WorldModel:
     """Return the model of an entry, on the device and in the precision of the options."""
     torch.manual_seed(0)
-    model = SCDWorldModel(entry.spec, entry.config)
+    model = build_world_model(entry.spec, entry.config)
     return model.to(options.device, options.torch_dtype)
 
 
-def compile_decoder(model: SCDWorldModel) -> None:
+def compile_decoder(model: WorldModel) -> None:
     """Let torch compile what runs at every sampler step; the first calls then take long."""
-    model.decoder.compile()
+    model.denoiser.compile()
 
 
 def in_float32(options: BenchOptions) -> BenchOptions:
@@ -108,27 +106,14 @@ def in_float32(options: BenchOptions) -> BenchOptions:
     return replace(options, dtype="float32")
 
 
-def fork(state: RolloutState, num_branches: int) -> RolloutState:
-    """Return one rollout as `num_branches` rows that may go on with different actions."""
-
-    def rows(x: Tensor) -> Tensor:
-        return x.repeat_interleave(num_branches, 0)
-
-    cache = RingCache(
-        state.cache.keys.repeat_interleave(num_branches, 1),
-        state.cache.values.repeat_interleave(num_branches, 1),
-        [count for count in state.cache.num_frames for _ in range(num_branches)],
-    )
-    parts = (state.last, state.valid, state.keys, state.num_imagined)
-    return RolloutState(cache, *(rows(part) for part in parts))
-
-
 def num_parameters(model: nn.Module) -> int:
     """Return how many numbers a model has learnt."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_config(*, dim: int, layers: tuple[int, int], window: int, num_steps: int) -> SCDConfig:
+def make_config(
+    *, dim: int, layers: tuple[int, int], window: int, num_steps: int
+) -> WorldModelConfig:
     """Return a model of our kind by its sizes.
 
     Raises:
@@ -137,7 +122,7 @@ def make_config(*, dim: int, layers: tuple[int, int], window: int, num_steps: in
     widths = [width for width in HEAD_WIDTHS if dim >= width and dim % width == 0]
     if not widths:
         raise ValueError(f"dim must be a multiple of {HEAD_WIDTHS[-1]}, got {dim}")
-    return SCDConfig(
+    return WorldModelConfig(
         dim=dim,
         num_heads=dim // widths[0],
         encoder_layers=layers[0],

@@ -103,11 +103,7 @@ def bench_planning(
     result = results.new_result("planning", options, config=asdict(config))
     for world in config.worlds:
         first = WORLDS[world]()
-        entries = [
-            models.entry(first.spec, first.config, mode)
-            for mode in config.modes
-            if mode in models.BUILT
-        ]
+        entries = [models.entry(first.spec, first.config, mode) for mode in config.modes]
         result["rows"] += _time_plans(result, world, entries, config, options)
     results.write_result(result, out)
     return result
@@ -144,7 +140,7 @@ def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tup
     begun = imagination.begin(model, history)
 
     def imagine(plans: Tensor) -> Tensor:
-        state, total = models.fork(begun, len(plans)), plans.new_zeros(len(plans))
+        state, total = begun.fork(*plans.shape[:2]), plans.new_zeros(len(plans))
         for t in range(plans.shape[1]):
             total += _cost(imagination.step(model, state, plans[:, t]))
         return total

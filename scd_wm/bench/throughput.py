@@ -41,7 +41,7 @@ class ThroughputConfig:
             dim=dim, layers=self.layers, window=self.history, num_steps=self.sampler_steps
         )
         spec = models.camera_world(self.tokens)
-        return [models.entry(spec, config, mode) for mode in self.modes if mode in models.BUILT]
+        return [models.entry(spec, config, mode) for mode in self.modes]
 
 
 QUICK = ThroughputConfig(

@@ -94,7 +94,7 @@ def bench_training(
 def _time_steps(
     result: Result, draws: int, config: TrainingConfig, options: BenchOptions
 ) -> list[Row]:
-    entries = [config.entry(mode, draws) for mode in config.modes if mode in models.BUILT]
+    entries = [config.entry(mode, draws) for mode in config.modes]
     steps = [training_step(entry, config, options) for entry in entries]
     contestants = [
         Contestant(f"{e.name}, K={draws}", step) for e, step in zip(entries, steps, strict=True)

@@ -18,7 +18,7 @@ from scd_wm.cli import build_parser, main
 from scd_wm.commands import bench
 
 TIMED = {
-    "latency": models.BUILT,
+    "latency": models.MODES,
     "throughput": ("prefix",),
     "planning": ("prefix",),
     "training": ("prefix",),

@@ -29,7 +29,7 @@ def entry(mode: str, **changes: object) -> Entry:
     return models.entry(SPEC, replace(config, patch_size=1, **changes), mode)  # type: ignore[arg-type]  # by name
 
 
-@pytest.mark.parametrize("mode", models.BUILT)
+@pytest.mark.parametrize("mode", models.MODES)
 def test_a_frame_costs_what_torch_runs(mode: str) -> None:
     e = entry(mode)
     model = models.build(e, OPTIONS).eval()
@@ -40,7 +40,7 @@ def test_a_frame_costs_what_torch_runs(mode: str) -> None:
     assert counted > 2 * cost.frame(e.sizes)  # adaLN and the embeddings
 
 
-@pytest.mark.parametrize("mode", models.BUILT)
+@pytest.mark.parametrize("mode", models.MODES)
 @pytest.mark.parametrize("draws", [1, 3])
 def test_a_training_step_costs_what_torch_runs(mode: str, draws: int) -> None:
     e = entry(mode, draws=draws)

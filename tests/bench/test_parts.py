@@ -102,7 +102,7 @@ def test_a_fork_has_the_rows_of_its_state() -> None:
     entry = config.branching_entry("prefix")
     model = models.build(entry, options)
     state = imagination.begin(model, models.history(entry, 1, options, 2))
-    forked = models.fork(state, 3)
+    forked = state.fork(3, 2)
     assert forked.last.shape[0] == 3
     assert (forked.last == state.last).all()
 

@@ -32,7 +32,10 @@ def test_overrides_are_parsed_by_the_type_of_their_field() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dimension=3", r"no setting 'dimension'; there are model: arch, dim, .*train: steps, minutes"),
+        (
+            "dimension=3",
+            r"no setting 'dimension'; there are model: arch, dim, .*train: steps, minutes",
+        ),
         ("train.dim=3", r"no setting 'train.dim'"),
         ("dim", r"form key=value, got 'dim'"),
         ("dim=wide", r"dim must be int, got 'wide'"),
