@@ -89,6 +89,11 @@ class RingCache:
         n = self.shared.branches
         return [c - self.shared.num_frames[i // n] for i, c in enumerate(self.num_frames)]
 
+    def next_frames(self) -> Tensor:
+        """Return the number of the frame that each row reads next, (B,) int; (1,) if all agree."""
+        counts = self.num_frames[:1] if _all_equal(self.num_frames) else self.num_frames
+        return torch.tensor(counts, device=self.keys.device)
+
     def advance(self) -> None:
         """Count the frame just written by all layers."""
         self.num_frames = [count + 1 for count in self.num_frames]

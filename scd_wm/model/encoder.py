@@ -16,7 +16,7 @@ from scd_wm.model.blocks import ActionEmbedding, Blocks, FinalNorm, NoiseLevelEm
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.rope import rotation
+from scd_wm.model.rope import frame_rotation
 from scd_wm.model.tokenizer import FrameEmbedding
 
 
@@ -90,8 +90,7 @@ class CausalEncoder(nn.Module):
         Returns:
             Context c, (B, N, D).
         """
-        frames = torch.tensor(cache.num_frames, device=packed.device)
-        table = self._rotation(frames, packed.dtype)  # (2, B, N, K)
+        table = self._rotation(cache.next_frames(), packed.dtype)  # (2, B or 1, N, K)
         condition = self._condition(action, action_valid)
         x = self.embed(packed, valid)
         for layer, block in enumerate(self.blocks):
@@ -107,8 +106,5 @@ class CausalEncoder(nn.Module):
 
     def _rotation(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rotary tables for all tokens of `frames`, (F,) int: (2, F, N, K)."""
-        num_frames, num_tokens = len(frames), len(self.positions)
-        place = self.positions.to(torch.float64).expand(num_frames, num_tokens, 2)
-        frame = frames.to(torch.float64)[:, None, None].expand(num_frames, num_tokens, 1)
         c = self.config
-        return rotation(torch.cat([frame, place], -1), c.dim // c.num_heads, c.rope_theta, dtype)
+        return frame_rotation(frames, self.positions, c.dim // c.num_heads, c.rope_theta, dtype)

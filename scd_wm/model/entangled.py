@@ -25,7 +25,7 @@ from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.rope import rotation
+from scd_wm.model.rope import frame_rotation
 from scd_wm.model.world_model import Frame, Noised, Sequence, WorldModel
 from scd_wm.spec import Spec
 
@@ -109,7 +109,7 @@ class CausalDiffuser(FrameDenoiser):
 
     def read(self, frame: Frame, action: Tensor, cache: RingCache) -> None:
         """Run the clean pass over one more frame of rollouts; `action` is embedded, (B, D)."""
-        table = self.rotation(_counts(cache).to(action.device), action.dtype)
+        table = self.rotation(cache.next_frames(), action.dtype)
         clean = self.condition(action.new_zeros(()), action)
         x = self.embed(frame.packed, frame.valid)
         for layer, block in enumerate(self.blocks):
@@ -131,7 +131,7 @@ class CausalDiffuser(FrameDenoiser):
             As `forward`.
         """
         cache, n = context.cache, self.num_tokens
-        clean_table = self.rotation(_counts(cache).to(noisy.device), noisy.dtype)
+        clean_table = self.rotation(cache.next_frames(), noisy.dtype)
         clean_table = clean_table.expand(-1, context.table.shape[1], -1, -1)
         table = torch.cat([clean_table, context.table], dim=2)
         clean = self.condition(noisy.new_zeros(()), context.action)
@@ -154,11 +154,8 @@ class CausalDiffuser(FrameDenoiser):
         place = self.positions
         if with_query:
             place = torch.cat([place, place.new_zeros(len(self.query), 2)])
-        grid = (len(frames), len(place))
-        frame = frames.to(torch.float64)[:, None, None].expand(*grid, 1)
-        positions = torch.cat([frame, place.to(torch.float64).expand(*grid, 2)], dim=-1)
         c = self.config
-        return rotation(positions, c.dim // c.num_heads, c.rope_theta, dtype)
+        return frame_rotation(frames, place, c.dim // c.num_heads, c.rope_theta, dtype)
 
 
 class EntangledWorldModel(WorldModel):
@@ -254,8 +251,7 @@ class EntangledWorldModel(WorldModel):
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         action = self.network.action(frame.action, frame.action_valid)
-        counts = _counts(cache).to(eps.device) + 1
-        table = self.network.rotation(counts, eps.dtype, with_query=True)
+        table = self.network.rotation(cache.next_frames() + 1, eps.dtype, with_query=True)
         context = StepContext(action, frame.packed, table, cache)
         levels = flow.levels(num_steps)
         modulations = list(self.network.schedule(levels[:-1], action))
@@ -316,9 +312,3 @@ def attend_among(
 
 def _first(read: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x[:, :1] for x in read)
-
-
-def _counts(cache: RingCache) -> Tensor:
-    """Return the frames seen by each row, (B,) int; (1,) where all have seen as many."""
-    counts = cache.num_frames
-    return torch.tensor(counts[:1] if counts.count(counts[0]) == len(counts) else counts)

@@ -43,6 +43,27 @@ def rotation(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype)
     return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(dtype)
 
 
+def frame_rotation(
+    frames: Tensor, places: Tensor, head_dim: int, theta: float, dtype: torch.dtype
+) -> Tensor:
+    """Return cosines and sines for all tokens of some frames.
+
+    Args:
+        frames: Numbers of the frames, (F,) int.
+        places: Row and column of each token, (N, 2).
+        head_dim: Width of a head K.
+        theta: Base of the frequencies.
+        dtype: Of the result.
+
+    Returns:
+        (2, F, N, K).
+    """
+    grid = (len(frames), len(places))
+    frame = frames.to(torch.float64)[:, None, None].expand(*grid, 1)
+    positions = torch.cat([frame, places.to(torch.float64).expand(*grid, 2)], dim=-1)
+    return rotation(positions, head_dim, theta, dtype)
+
+
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn the channel pairs of `x` by the angles of `table`; channel i pairs with i + K / 2.
 
