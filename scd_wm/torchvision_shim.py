@@ -34,9 +34,9 @@ def declare_torchvision_operators() -> bool:
     if library is None or _loads(library):
         return False
     # torch.library has no annotations.
-    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # as above
     for schema in SCHEMAS:
-        fragment.define(schema)  # type: ignore[no-untyped-call]
+        fragment.define(schema)  # type: ignore[no-untyped-call]  # as above
     _declared.append(fragment)
     return True
 

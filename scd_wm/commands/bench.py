@@ -52,8 +52,7 @@ def _add_latency(kinds: Commands) -> argparse.ArgumentParser:
     parser = command(kinds, "latency", what, run_latency)
     parser.add_argument("--case", choices=CASES, default="short", help="sizes to start from")
     _size(parser, "--dim", "width of the models")
-    _size(parser, "--tokens", "of a frame, patches of 8 x 8 pixels")
-    _size(parser, "--history", "frames in the window")
+    _frame_sizes(parser)
     _size(parser, "--sampler-steps", "of a frame")
     _layers(parser)
     _modes(parser)
@@ -66,8 +65,7 @@ def _add_throughput(kinds: Commands) -> argparse.ArgumentParser:
     parser = command(kinds, "throughput", what, run_throughput)
     _sizes(parser, "--dims", "widths of the models")
     _sizes(parser, "--batches", "rollouts at once")
-    _size(parser, "--tokens", "of a frame, patches of 8 x 8 pixels")
-    _size(parser, "--history", "frames in the window")
+    _frame_sizes(parser)
     _size(parser, "--sampler-steps", "of a frame")
     _layers(parser)
     _modes(parser)
@@ -91,8 +89,7 @@ def _add_training(kinds: Commands) -> argparse.ArgumentParser:
     what = "Time training steps, and measure the memory that they need."
     parser = command(kinds, "training", what, run_training)
     _size(parser, "--dim", "width of the models")
-    _size(parser, "--tokens", "of a frame, patches of 8 x 8 pixels")
-    _size(parser, "--history", "frames in the window")
+    _frame_sizes(parser)
     _size(parser, "--batch", "clips of a step")
     _size(parser, "--frames", "of a clip", name="num_frames")
     _sizes(parser, "--draws", "noise draws")
@@ -121,6 +118,11 @@ def _size(parser: argparse.ArgumentParser, option: str, what: str, name: str | N
     dest = name or option.removeprefix("--").replace("-", "_")
     help_text = f"{what}; default: the measurement's own"
     parser.add_argument(option, type=int, metavar="N", dest=dest, help=help_text)
+
+
+def _frame_sizes(parser: argparse.ArgumentParser) -> None:
+    _size(parser, "--tokens", "of a frame, patches of 8 x 8 pixels")
+    _size(parser, "--history", "frames in the window")
 
 
 def _sizes(parser: argparse.ArgumentParser, option: str, what: str) -> None:
