@@ -38,7 +38,8 @@ def test_odd_sizes_get_a_line_more() -> None:
 
 
 def test_the_same_frames_are_the_same_file() -> None:
-    assert encode_mp4(film(), 10) == encode_mp4(film(), 10)
+    frames = film(6, 48, 64)  # of this size a CPU with AVX-512 once gave a dozen different files
+    assert len({encode_mp4(frames, 10) for _ in range(20)}) == 1
 
 
 def test_what_is_no_video_is_refused() -> None:
