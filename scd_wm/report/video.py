@@ -39,9 +39,9 @@ def encode_mp4(frames: Images, fps: float) -> bytes:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # Without the last, x264's AVX-512 code gives other bytes now and then for the same frames.
-        options = {"crf": QUALITY, "preset": "fast", "x264-params": "cpu-independent=1"}
-        stream.options = options
+        # Without it x264's AVX-512 code gives other bytes now and then for the same frames.
+        independent = {"x264-params": "cpu-independent=1"}
+        stream.options = {"crf": QUALITY, "preset": "fast", **independent}
         stream.codec_context.thread_count = 1
         for frame in held:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
