@@ -9,6 +9,7 @@ from scd_wm.commands.bench import add_bench
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
+from scd_wm.commands.study import add_study
 from scd_wm.commands.training import add_train
 
 COMMANDS = (
@@ -20,5 +21,6 @@ COMMANDS = (
     add_imagine,
     add_evaluate,
     add_bench,
+    add_study,
     add_demo,
 )

@@ -1,0 +1,1 @@
+"""Architectures trained alike on the same worlds: quality beside speed."""

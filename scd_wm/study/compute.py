@@ -1,0 +1,46 @@
+"""Equal training compute: how many steps of an arm cost as much as the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scd_wm.bench.counting import count_flops
+from scd_wm.datasets.loader import ClipLoader
+from scd_wm.datasets.options import DataOptions
+from scd_wm.training.noise_seeds import row_seeds
+from scd_wm.training.recipes import recipe
+from scd_wm.training.run_data import split_data
+from scd_wm.training.run_setup import build, configure, open_data
+
+COUNTED_STEPS = 4  # they differ in how many rows draw passes on the model's own rollouts
+
+
+def step_flops(data: Path, preset: str, overrides: Sequence[str], held_out: float) -> float:
+    """Return the operations of a training step, a mean over some: forward and backward.
+
+    Matrix products, convolutions and attention are counted, as torch runs them; the optimiser and
+    everything by elements is not.
+
+    Args:
+        data: The data set.
+        preset: Name of a recipe.
+        overrides: Changes to it.
+        held_out: Share of episodes that training leaves out.
+    """
+    chosen = configure(recipe(preset), None, overrides, steps=1, minutes=None, seed=0)
+    part, _ = split_data(open_data(data, DataOptions(), chosen, None), held_out)
+    model = build(part.spec(), chosen, None).train()
+    loader = ClipLoader(part, chosen.train.num_frames, chosen.train.batch_size, seed=0)
+
+    def steps() -> None:
+        for step in range(COUNTED_STEPS):
+            seeds = row_seeds(0, loader.sample_ids(step))
+            model(loader.batch(step), seeds)[0].backward()
+
+    return count_flops(steps) / COUNTED_STEPS
+
+
+def equal_steps(reference_steps: int, reference_flops: float, flops: float) -> int:
+    """Return the steps that take the same operations as the reference's, 1 at least."""
+    return max(1, round(reference_steps * reference_flops / flops))

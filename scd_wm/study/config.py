@@ -1,0 +1,114 @@
+"""What a study compares, on which worlds, and how long it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ARMS: Mapping[str, tuple[str, ...]] = {
+    "prefix": ("arch=scd", "context_mode=prefix"),
+    "token_concat": ("arch=scd", "context_mode=token_concat"),
+    "entangled": ("arch=entangled",),
+    "entangled_one_copy": ("arch=entangled", "one_copy=true"),
+}
+"""Name of an arm: what it changes in the preset. All have the preset's width and number of layers,
+so about as many parameters."""
+
+REFERENCE = "prefix"  # the arm whose steps a world states; others train for the same operations
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of a data set that one policy recorded."""
+
+    policy: str
+    noise: float | None  # of the policy; None takes its default
+    share: float  # of the world's episodes
+
+
+@dataclass(frozen=True)
+class World:
+    """An environment, what is recorded there and how the reference is trained on it."""
+
+    env_id: str
+    preset: str
+    episodes: int
+    steps: int  # of the reference
+    recordings: tuple[Recording, ...]
+
+
+_PUSHES = (Recording("scripted", None, 1.0),)
+# Success alone teaches a model that the cube always follows: most of these attempts fail.
+_LIFTS = (
+    Recording("expert", 0.1, 0.2),
+    Recording("expert", 0.3, 0.3),
+    Recording("expert", 0.5, 0.2),
+    Recording("expert", 0.8, 0.2),
+    Recording("random", None, 0.1),
+)
+WORLDS: Mapping[str, World] = {
+    "push_t_state": World("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES),
+    "push_t": World("scd_wm/PushT-v0", "tiny", 150, 800, _PUSHES),
+    "lift": World("scd_wm/Lift-v0", "tiny", 150, 500, _LIFTS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Which runs a study makes, and how they are measured.
+
+    Raises:
+        ValueError: If a name is unknown or a number out of range.
+    """
+
+    worlds: tuple[str, ...] = ("push_t", "lift")
+    arms: tuple[str, ...] = ("prefix", "token_concat", "entangled")
+    seeds: tuple[int, ...] = (0, 1)
+    scale: float = 1.0  # of training: 2 is twice the steps of every run
+    data_scale: float = 1.0  # of the episodes recorded
+    sampler_steps: tuple[int, ...] = (1, 4)  # T, at each of which a run is measured
+    horizon: int = 16  # imagined frames
+    num_clips: int = 64  # imagined for the numbers
+    overrides: tuple[str, ...] = ()  # "key=value" for every run
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("worlds", self.worlds, WORLDS),
+            ("arms", self.arms, ARMS),
+        ):
+            if not given or not {*given} <= {*known}:
+                raise ValueError(f"{name} must be some of {list(known)}, got {list(given)}")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be numbers from 0 on, got {list(self.seeds)}")
+        if not self.sampler_steps or min(self.sampler_steps) < 1:
+            raise ValueError(f"sampler_steps must be 1 or more, got {list(self.sampler_steps)}")
+        for name in ("scale", "data_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("horizon", "num_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def runs(self) -> list[RunName]:
+        """Return the runs to make; the first seed of everything comes first."""
+        return [
+            RunName(world, arm, seed)
+            for seed in self.seeds
+            for world in self.worlds
+            for arm in self.arms
+        ]
+
+
+@dataclass(frozen=True)
+class RunName:
+    """One training run."""
+
+    world: str
+    arm: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Return the name of its folder."""
+        return f"{self.world}-{self.arm}-{self.seed}"
