@@ -36,6 +36,7 @@ NAMES = (
     "imagine",
     "evaluate",
     "bench",
+    "study",
     "demo",
 )
 

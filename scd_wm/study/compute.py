@@ -9,11 +9,20 @@ from scd_wm.bench.counting import count_flops
 from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.options import DataOptions
 from scd_wm.training.noise_seeds import row_seeds
-from scd_wm.training.recipes import recipe
+from scd_wm.training.recipes import Recipe, recipe
 from scd_wm.training.run_data import split_data
 from scd_wm.training.run_setup import build, configure, open_data
 
 COUNTED_STEPS = 4  # they differ in how many rows draw passes on the model's own rollouts
+
+
+def settings(preset: str, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a run, but for its steps.
+
+    Raises:
+        ValueError: If an override is wrong.
+    """
+    return configure(recipe(preset), None, overrides, steps=1, minutes=None, seed=0)
 
 
 def step_flops(data: Path, preset: str, overrides: Sequence[str], held_out: float) -> float:
@@ -28,7 +37,7 @@ def step_flops(data: Path, preset: str, overrides: Sequence[str], held_out: floa
         overrides: Changes to it.
         held_out: Share of episodes that training leaves out.
     """
-    chosen = configure(recipe(preset), None, overrides, steps=1, minutes=None, seed=0)
+    chosen = settings(preset, overrides)
     part, _ = split_data(open_data(data, DataOptions(), chosen, None), held_out)
     model = build(part.spec(), chosen, None).train()
     loader = ClipLoader(part, chosen.train.num_frames, chosen.train.batch_size, seed=0)

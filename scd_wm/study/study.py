@@ -52,9 +52,12 @@ def study(out: str | Path, config: StudyConfig | None = None) -> dict[str, Any]:
     Raises:
         FileExistsError: If `out` holds something else, or a study with other settings.
         KeyboardInterrupt: If a training run was stopped; the same call goes on.
+        ValueError: If an override is wrong.
     """
     out, started = Path(out), time.perf_counter()
     config = StudyConfig() if config is None else config
+    for run in config.runs:
+        compute.settings(WORLDS[run.world].preset, overrides(run, config))  # raises where wrong
     _claim(out, config)
     data = {
         name: record(WORLDS[name], config.data_scale, out / "data" / name) for name in config.worlds

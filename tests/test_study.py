@@ -1,0 +1,152 @@
+"""Studies: equal operations, runs that are made once, a table of what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scd_wm.commands.study import ARMS as ARM_NAMES
+from scd_wm.commands.study import WORLDS as WORLD_NAMES
+from scd_wm.study import compute
+from scd_wm.study.config import ARMS, WORLDS, StudyConfig
+from scd_wm.study.study import study
+from scd_wm.study.table import lines
+from scd_wm.training import files
+
+SMALL = (
+    *("dim=32", "num_heads=2", "encoder_layers=2", "decoder_layers=1"),
+    *("batch_size=2", "num_frames=4"),
+)
+
+
+def small(**changes: object) -> StudyConfig:
+    """Return a study of seconds."""
+    settings = {
+        "worlds": ("push_t_state",),
+        "arms": ("prefix", "entangled"),
+        "seeds": (0,),
+        "scale": 0.002,
+        "data_scale": 0.01,
+        "num_clips": 2,
+        "horizon": 3,
+        "overrides": SMALL,
+    }
+    return StudyConfig(**(settings | changes))  # type: ignore[arg-type]  # by name
+
+
+def test_a_study_trains_for_equal_operations_goes_on_and_grows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    first = study(out, small())
+    flops = first["step_flops"]["push_t_state"]
+    steps = {run["arm"]: run["steps"] for run in first["runs"].values()}
+    assert flops["entangled"] > 1.2 * flops["prefix"]
+    spent = {arm: steps[arm] * flops[arm] for arm in steps}
+    assert abs(spent["entangled"] - spent["prefix"]) <= flops["entangled"] / 2
+    capsys.readouterr()
+    weights = {p: p.read_bytes() for p in out.glob("runs/*/model/model.safetensors")}
+    assert len(weights) == 2
+    again = study(out, small(seeds=(0, 1)))
+    assert capsys.readouterr().out.count("training push_t_state") == 2  # of the new seed only
+    assert {p: p.read_bytes() for p in weights} == weights
+    kept = again["runs"]["push_t_state-prefix-0"]
+    assert kept == first["runs"]["push_t_state-prefix-0"]
+    seeds = [again["runs"][f"push_t_state-prefix-{seed}"]["scores"] for seed in (0, 1)]
+    assert seeds[0] != seeds[1]
+    table = (out / "table.md").read_text()
+    assert table == "\n".join(lines(again)) + "\n"
+    for text in ("| prefix | 1 |", "| entangled | 4 |", "last frame copied", "position error"):
+        assert text in table
+    assert " to " in table  # two seeds have a spread
+    with pytest.raises(FileExistsError, match=r"other settings \(horizon, num_clips\)"):
+        study(out, small(horizon=2, num_clips=3))
+
+
+def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
+    def run(arm: str, seed: int, value: float) -> dict[str, object]:
+        def metric(label: str) -> dict[str, object]:
+            means = {"world_model": value, "copy_last": 8.0, "shuffled_actions": 7.0}
+            models = {k: {"5": {"mean": v}} for k, v in means.items()}
+            return {"label": label, "unit": "px", "models": models}
+
+        metrics = {"position_px/a/b": metric("b: position error"), "ssim/a": metric("SSIM")}
+        return {
+            "world": "push_t",
+            "arm": arm,
+            "seed": seed,
+            "steps": 10,
+            "parameters": 2_000_000,
+            "scores": {"1": {"metrics": metrics}},
+        }
+
+    found = {
+        "config": {
+            "worlds": ["push_t"],
+            "arms": ["prefix"],
+            "seeds": [0, 1],
+            "sampler_steps": [1],
+            "horizon": 5,
+            "num_clips": 4,
+        },
+        "runs": {"0": run("prefix", 0, 1.0), "1": run("prefix", 1, 2.0)},
+        "step_flops": {"push_t": {"prefix": 3e14}},
+        "latency": {"push_t": {"arms": {"prefix": {"1": {"cpu_s": {"median": 0.004}}}}}},
+    }
+    text = lines(found)
+    assert "| prefix | 1 | 2.00 | 10 | 3.00 | 1.50 (1.00 to 2.00) | 4.00 |" in text
+    assert "| last frame copied |  |  |  |  | 8.00 |  |" in text
+    assert "| prefix, shuffled actions |  |  |  |  | 7.00 |  |" in text
+    assert not any("SSIM" in line for line in text)
+
+
+def test_equal_steps_are_the_nearest_whole_number_and_one_at_least() -> None:
+    assert compute.equal_steps(100, 3.0, 2.0) == 150
+    assert compute.equal_steps(100, 2.0, 3.0) == 67
+    assert compute.equal_steps(1, 1.0, 100.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"worlds": ("mars",)}, "worlds must be some of .*, got .'mars'"),
+        ({"arms": ()}, "arms must be some of"),
+        ({"seeds": ()}, "seeds must be numbers from 0 on"),
+        ({"scale": 0.0}, "scale must be above 0, got 0"),
+        ({"sampler_steps": (0,)}, "sampler_steps must be 1 or more"),
+        ({"num_clips": 0}, "num_clips must be 1 or more, got 0"),
+    ],
+)
+def test_impossible_studies_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**changes)
+
+
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="head width must be a multiple of 16, got 10"):
+        study(tmp_path / "study", small(overrides=("dim=30", "num_heads=3")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something other than"):
+        study(tmp_path, small())
+
+
+def test_the_command_names_what_there_is() -> None:
+    assert (*ARMS,) == ARM_NAMES
+    assert (*WORLDS,) == WORLD_NAMES
+
+
+def test_what_was_asked_for_is_written_before_anything_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scd_wm.study.study.record", fail)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "study", small())
+    assert files.read_json(tmp_path / "study" / "study.json")["num_clips"] == 2
