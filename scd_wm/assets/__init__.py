@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-NAMES = ("push_t_tiny",)
+NAMES = ("lift_tiny", "push_t_tiny")
 SHIPPED = {name: Path(__file__).parent / name for name in NAMES}
