@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from scd_wm import imagination
-from scd_wm.imagination import RolloutState
+from scd_wm.imagination import Frames, RolloutState
 from scd_wm.policies.goals import Goal, check_goal
 from scd_wm.policies.planner import ActionLimits, Plan, Planner
 
@@ -130,6 +130,29 @@ class MPC:
         self._taken = self._queue.pop(0)
         return self._taken.float().cpu().numpy()
 
+    @property
+    def made_plan(self) -> bool:
+        """Whether the last action is the first of a new plan."""
+        return len(self._queue) == self.config.execute * self.config.action_repeat - 1
+
+    def foresee(self) -> Frames:
+        """Imagine the last plan from what was seen last, all of it: (B, T) frames.
+
+        Raises:
+            RuntimeError: If the last call of `act` made no plan.
+        """
+        if self.last_plan is None or self._state is None or not self.made_plan:
+            raise RuntimeError("call foresee right after an act that made a plan")
+        actions = self.last_plan.actions.repeat_interleave(self.config.action_repeat, dim=1)
+        state = self._state.clone()
+        seen = imagination.imagine(self.model, state, actions, self.config.num_steps)
+        return imagination.stack(list(seen))
+
+    def last_image(self, camera: str) -> np.ndarray:
+        """Return what a camera of the first environment showed last, (H, W, 3) uint8."""
+        assert self._state is not None
+        return self.model.layout.unpack_images(self._state.last)[camera][0].cpu().numpy()
+
     def _look(self, observation: Mapping[str, Tensor]) -> None:
         """Bring the state to what is seen now."""
         seen = imagination.observed(self.model.spec, observation)
@@ -151,3 +174,22 @@ class MPC:
         self.last_plan = plan
         taken = plan.actions[:, : self.config.execute].unbind(1)
         return [action for action in taken for _ in range(self.config.action_repeat)]
+
+
+class SingleEnvPolicy:
+    """A batched policy for one environment: meets `scd_wm.policies.protocol.Policy`."""
+
+    def __init__(self, batched: MPC) -> None:
+        self.batched = batched
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode."""
+        self.batched.reset(seed)
+
+    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Return an action, (A,), for an observation without axis B."""
+        names = self.batched.model.spec.observation_names
+        missing = [name for name in names if name not in observation]
+        if missing:
+            raise ValueError(f"the observation lacks {missing}; it has {sorted(observation)}")
+        return self.batched.act({name: np.asarray(observation[name])[None] for name in names})[0]
