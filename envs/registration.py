@@ -12,6 +12,7 @@ import gymnasium as gym
 NAMESPACE = "scd_wm"
 ENTRY_POINTS = {"PushT": "scd_wm.envs.push_t:PushT", "Lift": "scd_wm.envs.lift:Lift"}
 MAX_STEPS = {"PushT": 200, "Lift": 100}  # of an episode
+IMAGINED = "scd_wm.imagined"  # the module that makes environments of world models
 OBSERVATIONS = {"": "image", "State": "state"}  # what is added to the name: what is observed
 
 
@@ -27,3 +28,9 @@ def register() -> None:
                     kwargs={"observation": observation},
                     max_episode_steps=MAX_STEPS[name],
                 )
+    if f"{NAMESPACE}/Imagined-v0" not in gym.registry:
+        gym.register(
+            id=f"{NAMESPACE}/Imagined-v0",
+            entry_point=f"{IMAGINED}:imagined_env",
+            vector_entry_point=f"{IMAGINED}:imagined_vector_env",
+        )

@@ -9,7 +9,7 @@ M values of a packed frame, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -204,6 +204,58 @@ def step(
     state.last, state.valid = sample, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
     return decode(model, sample, logits)
+
+
+@torch.inference_mode()
+def observe(model: WorldModel, state: RolloutState, actions: Tensor, seen: Clip) -> None:
+    """Move `state` to what was really seen after `actions`, in place of an imagined frame.
+
+    Args:
+        model: The world model.
+        state: From `begin`; changed in place.
+        actions: Taken at the frame that the state is at, in the units of the data, (B, A).
+        seen: The frame that followed, a batched clip of 1 frame; see `observed`.
+
+    Raises:
+        ValueError: If `actions` or `seen` does not fit.
+    """
+    _check_history(model.spec, seen)
+    batch, action_dim = len(state.last), model.spec.action.dim
+    if actions.shape != (batch, action_dim) or seen.action_valid.shape != (batch, 0):
+        raise ValueError(
+            f"actions must be ({batch}, {action_dim}) and what was seen {batch} single frames, got "
+            f"{tuple(actions.shape)} and {tuple(seen.action_valid.shape[:1])} of {seen.num_frames}"
+        )
+    seen = seen.to(state.last.device)
+    normal_action = model.layout.normalise_vector("action", actions.to(state.last))
+    model.read(Frame(state.last, state.valid, normal_action, _has_action(state)), state.cache)
+    state.last = model.layout.pack(seen)[:, 0]
+    state.valid = model.layout.token_valid(seen.valid)[:, 0]
+
+
+def observed(spec: Spec, observation: Mapping[str, Tensor]) -> Clip:
+    """Return observations with axis B in front, as an environment gives them, as clips of 1 frame.
+
+    Entries that the model does not know are left out.
+
+    Raises:
+        ValueError: If one is missing that the model reads, or it has another size.
+    """
+    missing = [name for name in spec.observation_names if name not in observation]
+    if missing:
+        raise ValueError(f"the observation lacks {missing}; it has {sorted(observation)}")
+    batch = len(observation[spec.observation_names[0]])
+    nothing = start_frame(spec, batch)
+    frame = replace(
+        nothing,
+        images={k: observation[k][:, None] for k in spec.cameras},
+        vectors={k: observation[k][:, None].float() for k in spec.vectors},
+        valid={
+            k: v.logical_not() if k not in spec.outcomes else v for k, v in nothing.valid.items()
+        },
+    )
+    _check_history(spec, frame)
+    return frame
 
 
 def _has_action(state: RolloutState) -> Tensor:

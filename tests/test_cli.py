@@ -35,6 +35,7 @@ NAMES = (
     "train-autoencoder",
     "imagine",
     "evaluate",
+    "plan",
     "bench",
     "study",
     "demo",

@@ -1,0 +1,83 @@
+"""Goals as text, for the command line.
+
+success, terminated or reward      what the model predicts of it
+block_pose=0.1,0.2,1,0             distance of a vector from a goal
+block_pose[0:2]=0.1,0.2            of some of its values
+top_image=goal.png                 difference of a camera from a picture
+package.module:function            any function of the frames of a step
+2*success + block_pose[0:2]=0,0    a weighted sum
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scd_wm.policies.goals import Goal, ImageGoal, OutcomeGoal, SumOfGoals, VectorGoal, check_goal
+from scd_wm.spec import OUTCOMES, Spec
+
+VECTOR = re.compile(r"([\w.]+)(?:\[(\d+):(\d+)\])?=(-?[\d.,eE+-]+)")
+WEIGHT = re.compile(r"([\d.]+)\s*\*\s*(.+)")
+
+
+def parse_goal(text: str, spec: Spec) -> Goal:
+    """Return the goal that a text means; see the module.
+
+    Raises:
+        ValueError: If it means none, or the model of this spec cannot tell it.
+        FileNotFoundError: If there is no such picture.
+    """
+    parts = [_weighted(part.strip(), spec) for part in re.split(r"\s\+\s", text)]
+    goals, weights = [goal for goal, _ in parts], [weight for _, weight in parts]
+    goal = goals[0] if weights == [1.0] else SumOfGoals(goals, weights)
+    check_goal(goal, spec)
+    return goal
+
+
+def _weighted(text: str, spec: Spec) -> tuple[Goal, float]:
+    found = WEIGHT.fullmatch(text)
+    if found is None:
+        return _single(text, spec), 1.0
+    return _single(found[2].strip(), spec), float(found[1])
+
+
+def _single(text: str, spec: Spec) -> Goal:
+    if text in OUTCOMES:
+        return OutcomeGoal(text)
+    if re.fullmatch(r"[\w.]+:\w+", text):
+        return _function(text)
+    name, equals, value = text.partition("=")
+    if equals and name in spec.cameras:
+        return ImageGoal(name, _picture(Path(value)))
+    found = VECTOR.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f"no goal {text!r}; a goal is one of {list(OUTCOMES)}, VECTOR=1,2, VECTOR[0:2]=1,2, "
+            "CAMERA=picture.png, module:function, or a sum such as 2*success + VECTOR=1,2"
+        )
+    try:
+        numbers = [float(number) for number in found[4].split(",")]
+    except ValueError:
+        raise ValueError(f"goal {text!r}: {found[4]!r} are not numbers") from None
+    values = None if found[2] is None else tuple(range(int(found[2]), int(found[3])))
+    return VectorGoal(found[1], torch.tensor(numbers), values)
+
+
+def _function(text: str) -> Goal:
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"goal {text!r}: {error}") from None
+
+
+def _picture(path: Path) -> torch.Tensor:
+    if not path.is_file():
+        raise FileNotFoundError(f"no goal picture {path}")
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB")))

@@ -1,0 +1,147 @@
+"""What to reach, as a cost of imagined frames.
+
+A goal is any function of the frames of one step. To make one: write such a function; those here
+are the usual ones, and their sums.
+
+Axes: B rows, H height, W width, C channels, D values of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scd_wm.imagination import Frames
+from scd_wm.spec import Spec
+
+Goal = Callable[[Frames], Tensor]
+"""Maps the frames of one step, without an axis T, to their costs, (B,); lower is better."""
+
+WHITE = 255.0
+
+
+@dataclass(frozen=True, eq=False)
+class ImageGoal:
+    """Mean squared difference of a camera's pixels from a picture, in [0, 1].
+
+    Args:
+        camera: Whose picture.
+        image: The goal, (H, W, 3) uint8.
+        mask: Where it counts, (H, W) bool; None is everywhere.
+    """
+
+    camera: str
+    image: Tensor
+    mask: Tensor | None = None
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError unless a model of this spec shows such pictures."""
+        if self.camera not in spec.cameras:
+            raise ValueError(f"no camera {self.camera!r}; the model has {sorted(spec.cameras)}")
+        camera = spec.cameras[self.camera]
+        wanted = (camera.height, camera.width, camera.channels)
+        if camera.kind != "pixels" or tuple(self.image.shape) != wanted:
+            raise ValueError(
+                f"a goal image of {self.camera!r} must be {wanted} pixels, got "
+                f"{tuple(self.image.shape)}"
+            )
+        if self.mask is not None and (
+            tuple(self.mask.shape) != wanted[:2] or not bool(self.mask.any())
+        ):
+            raise ValueError(f"a mask must be {wanted[:2]} and cover something")
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        seen = frames.images[self.camera]
+        apart = (seen.float() - self.image.to(seen.device).float()) / WHITE
+        per_pixel = apart.square().mean(-1)  # (B, H, W)
+        if self.mask is None:
+            return per_pixel.mean((1, 2))
+        return per_pixel[:, self.mask.to(seen.device)].mean(1)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorGoal:
+    """Euclidean distance of a vector, or of some of its values, from a goal.
+
+    Args:
+        name: Which vector.
+        target: The goal, (K,).
+        values: Positions of the K values in the vector; None is all.
+    """
+
+    name: str
+    target: Tensor
+    values: tuple[int, ...] | None = None
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError unless a model of this spec has such a vector."""
+        if self.name not in spec.vectors:
+            raise ValueError(f"no vector {self.name!r}; the model has {sorted(spec.vectors)}")
+        dim = spec.vectors[self.name].dim
+        chosen = tuple(range(dim)) if self.values is None else self.values
+        if tuple(self.target.shape) != (len(chosen),) or not {*chosen} <= {*range(dim)}:
+            raise ValueError(
+                f"a goal of {self.name!r} names values 0 to {dim - 1} and gives each a number, got "
+                f"{tuple(self.target.shape)} numbers for {list(chosen)}"
+            )
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        seen = frames.vectors[self.name]
+        seen = seen if self.values is None else seen[:, list(self.values)]
+        return (seen - self.target.to(seen)).norm(dim=-1)
+
+
+@dataclass(frozen=True)
+class OutcomeGoal:
+    """What the model predicts of an outcome: minus the reward, or 1 minus a probability."""
+
+    name: str = "success"
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError unless a model of this spec predicts it."""
+        if self.name not in spec.outcomes:
+            raise ValueError(
+                f"the model does not predict {self.name!r}; it predicts {list(spec.outcomes)}"
+            )
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        value = frames.outcome[self.name]
+        return -value if self.name == "reward" else 1 - value
+
+
+@dataclass(frozen=True, eq=False)
+class SumOfGoals:
+    """A weighted sum."""
+
+    goals: Sequence[Goal]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.goals) != len(self.weights) or not self.goals:
+            raise ValueError(
+                f"a sum needs a weight for each goal, got {len(self.goals)} goals and "
+                f"{len(self.weights)} weights"
+            )
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError unless a model of this spec can tell all of them."""
+        for goal in self.goals:
+            check_goal(goal, spec)
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        pairs = zip(self.goals, self.weights, strict=True)
+        return torch.stack([weight * goal(frames) for goal, weight in pairs]).sum(0)
+
+
+def check_goal(goal: Goal, spec: Spec) -> None:
+    """Raise ValueError where a goal knows that a model of this spec cannot tell it."""
+    check = getattr(goal, "check", None)
+    if check is not None:
+        check(spec)

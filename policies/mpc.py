@@ -1,0 +1,195 @@
+"""Model predictive control: plan in imagination, act, look, and plan again.
+
+Axes: B environments, N candidates, H actions of a plan, A values of an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from scd_wm import imagination
+from scd_wm.imagination import Frames, RolloutState
+from scd_wm.policies.goals import Goal, check_goal
+from scd_wm.policies.planner import ActionLimits, Plan, Planner
+
+if TYPE_CHECKING:
+    from scd_wm.model.world_model import WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPCConfig:
+    """How a plan is imagined and followed.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    action_repeat: int = 1  # frames that each action of a plan is held
+    execute: int = 1  # actions of a plan that are taken before the next plan
+    num_steps: int | None = None  # sampler steps of a frame; None takes the model's own
+    discount: float = 1.0  # of the cost of a frame over that of the frame before
+    final_weight: float = 1.0  # of the last frame's cost over that of the others
+
+    def __post_init__(self) -> None:
+        for name in ("action_repeat", "execute"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not (0 < self.discount <= 1 and self.final_weight > 0):
+            raise ValueError(
+                "discount must be in (0, 1] and final_weight above 0, got "
+                f"{self.discount} and {self.final_weight}"
+            )
+
+
+@dataclass(frozen=True)
+class ImaginedCosts:
+    """Costs plans by imagining them: the sum of a goal's costs over the imagined frames."""
+
+    model: WorldModel
+    state: RolloutState  # of B rows; not changed
+    goal: Goal
+    config: MPCConfig
+
+    def __call__(self, plans: Tensor) -> Tensor:
+        """Return the costs of plans, (B, N, H, A), as (B, N).
+
+        All candidates of an environment share their noise, so that only their actions differ.
+        """
+        batch, count, horizon, _ = plans.shape
+        frames = horizon * self.config.action_repeat
+        state = self.state.fork(count, frames, common_noise=True)
+        rows = rearrange(plans, "b n h a -> (b n) h a")
+        total = plans.new_zeros(len(rows))
+        for t in range(frames):
+            action = rows[:, t // self.config.action_repeat]
+            seen = imagination.step(self.model, state, action, self.config.num_steps)
+            weight = self.config.final_weight if t == frames - 1 else 1.0
+            total += weight * self.config.discount**t * self.goal(seen)
+        return rearrange(total, "(b n) -> b n", b=batch)
+
+
+class MPC:
+    """A policy that plans in a world model, for B environments at once.
+
+    It sees what the model's spec names and nothing else.
+
+    Args:
+        model: The world model; put into evaluation mode.
+        goal: What to reach.
+        planner: Searches for plans.
+        limits: Of actions.
+        config: How.
+
+    Raises:
+        ValueError: If the model cannot tell the goal, or has actions of another size.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        goal: Goal,
+        planner: Planner,
+        limits: ActionLimits,
+        config: MPCConfig | None = None,
+    ) -> None:
+        check_goal(goal, model.spec)
+        if limits.low.shape != (model.spec.action.dim,):
+            raise ValueError(
+                f"limits are of {len(limits.low)} values, the model's actions have "
+                f"{model.spec.action.dim}"
+            )
+        self.model, self.goal, self.planner, self.limits = model.eval(), goal, planner, limits
+        self.config = MPCConfig() if config is None else config
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin episodes: forget what was seen and planned."""
+        self.random = torch.Generator(self.limits.low.device).manual_seed(seed)
+        self.seed = seed
+        self.last_plan: Plan | None = None
+        self._state: RolloutState | None = None
+        self._queue: list[Tensor] = []  # actions to take, (B, A) each
+        self._taken = self.limits.low.new_zeros(0)
+
+    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Return actions, (B, A) float32, for observations with axis B in front.
+
+        Raises:
+            ValueError: If an entry is missing that the model reads, or it has another size.
+        """
+        self._look({name: torch.as_tensor(value) for name, value in observation.items()})
+        if not self._queue:
+            self._queue = self._plan()
+        self._taken = self._queue.pop(0)
+        return self._taken.float().cpu().numpy()
+
+    @property
+    def made_plan(self) -> bool:
+        """Whether the last action is the first of a new plan."""
+        return len(self._queue) == self.config.execute * self.config.action_repeat - 1
+
+    def foresee(self) -> Frames:
+        """Imagine the last plan from what was seen last, all of it: (B, T) frames.
+
+        Raises:
+            RuntimeError: If the last call of `act` made no plan.
+        """
+        if self.last_plan is None or self._state is None or not self.made_plan:
+            raise RuntimeError("call foresee right after an act that made a plan")
+        actions = self.last_plan.actions.repeat_interleave(self.config.action_repeat, dim=1)
+        state = self._state.clone()
+        seen = imagination.imagine(self.model, state, actions, self.config.num_steps)
+        return imagination.stack(list(seen))
+
+    def last_image(self, camera: str) -> np.ndarray:
+        """Return what a camera of the first environment showed last, (H, W, 3) uint8."""
+        assert self._state is not None
+        return self.model.layout.unpack_images(self._state.last)[camera][0].cpu().numpy()
+
+    def _look(self, observation: Mapping[str, Tensor]) -> None:
+        """Bring the state to what is seen now."""
+        seen = imagination.observed(self.model.spec, observation)
+        if self._state is None:
+            batch = len(seen.action_valid)
+            seeds = torch.arange(batch) + self.seed
+            self._state = imagination.begin(self.model, seen, seeds)
+        else:
+            imagination.observe(self.model, self._state, self._taken, seen)
+
+    def _plan(self) -> list[Tensor]:
+        """Plan, and return the actions to take before the next plan, held as long as they are."""
+        assert self._state is not None
+        start = None if self.last_plan is None else self.last_plan.shifted(self.config.execute)
+        costs = ImaginedCosts(self.model, self._state, self.goal, self.config)
+        batch = len(self._state.last)
+        with torch.inference_mode():
+            plan = self.planner.plan(costs, self.limits, batch, self.random, start)
+        self.last_plan = plan
+        taken = plan.actions[:, : self.config.execute].unbind(1)
+        return [action for action in taken for _ in range(self.config.action_repeat)]
+
+
+class SingleEnvPolicy:
+    """A batched policy for one environment: meets `scd_wm.policies.protocol.Policy`."""
+
+    def __init__(self, batched: MPC) -> None:
+        self.batched = batched
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode."""
+        self.batched.reset(seed)
+
+    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Return an action, (A,), for an observation without axis B."""
+        names = self.batched.model.spec.observation_names
+        missing = [name for name in names if name not in observation]
+        if missing:
+            raise ValueError(f"the observation lacks {missing}; it has {sorted(observation)}")
+        return self.batched.act({name: np.asarray(observation[name])[None] for name in names})[0]

@@ -1,0 +1,99 @@
+"""The commands that act in a world model: `plan`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scd_wm.commands.base import Commands, command
+from scd_wm.console import show_table
+
+PLANNERS = ("cem", "icem", "mppi")  # of scd_wm.policies.planners, which needs torch
+
+
+def add_plan(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `plan`."""
+    what = "Plan in a world model and act in a simulator, beside other policies."
+    parser = command(commands, "plan", what, run_plan)
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
+    parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
+    parser.add_argument(
+        "settings", metavar="key=value", nargs="*", default=[], help="settings of the planner"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
+    parser.add_argument(
+        "--goal",
+        default="success",
+        help="success, reward, VECTOR=1,2, VECTOR[0:2]=1,2, CAMERA=picture.png, module:function, "
+        "or a sum such as '2*success + VECTOR=1,2'",
+    )
+    parser.add_argument("--planner", choices=PLANNERS, default="icem", help="who searches")
+    parser.add_argument("--episodes", type=int, metavar="N", default=20, help="of each policy")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="of an episode; default: the environment's limit"
+    )
+    parser.add_argument(
+        "--action-repeat", type=int, metavar="N", default=1, help="frames an action is held"
+    )
+    parser.add_argument(
+        "--execute", type=int, metavar="N", default=1, help="actions taken of a plan"
+    )
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+    parser.add_argument(
+        "--final-weight", type=float, metavar="X", default=1.0, help="of the last frame's cost"
+    )
+    parser.add_argument("--videos", type=int, metavar="N", default=2, help="episodes to film")
+    return parser
+
+
+def run_plan(args: argparse.Namespace) -> None:
+    """Run `plan`."""
+    from scd_wm.plan_run import PlanConfig, plan_run, table
+    from scd_wm.policies.mpc import MPCConfig
+
+    config = PlanConfig(
+        goal=args.goal,
+        planner=args.planner,
+        settings=dict(_setting(text) for text in args.settings),
+        mpc=MPCConfig(
+            action_repeat=args.action_repeat,
+            execute=args.execute,
+            num_steps=args.num_steps,
+            final_weight=args.final_weight,
+        ),
+        episodes=args.episodes,
+        seed=args.seed,
+        max_steps=args.max_steps,
+        videos=args.videos,
+    )
+    summary = plan_run(args.run, args.env, args.out, config)
+    print("\n".join(("", *table(summary))))
+    mpc = summary["policies"]["mpc"]
+    show_table(
+        f"planned {args.out}",
+        [
+            ("goal", args.goal),
+            ("model evaluations a decision", f"{mpc['model_evaluations_a_decision']:,.0f}"),
+            ("seeds", f"{summary['seeds'][0]} to {summary['seeds'][-1]}"),
+            ("starts refused", len(summary["seeds_refused"])),
+        ],
+    )
+
+
+def _setting(text: str) -> tuple[str, int | float]:
+    """Return name and number of a setting.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    name, equals, value = text.partition("=")
+    try:
+        number = float(value) if equals else float("nan")
+    except ValueError:
+        number = float("nan")
+    if number != number:
+        raise ValueError(f"a setting of the planner is name=number, got {text!r}")
+    return name, int(number) if number == int(number) and "." not in value else number

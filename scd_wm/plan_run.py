@@ -1,0 +1,269 @@
+"""Plan in a world model and act in a simulator, beside policies that say what success is worth.
+
+OUT/summary.json   success with intervals, time and model evaluations of a decision, seeds
+OUT/episodes.csv   every episode of every policy
+OUT/episode_N.mp4  what was executed beside what was imagined when each plan was made
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from tqdm import tqdm
+
+from scd_wm.collect import make_env, wilson_interval
+from scd_wm.envs.imagined_common import observation_space
+from scd_wm.evaluate_run import check_out, default_device
+from scd_wm.plan_video import Film
+from scd_wm.policies.goal_texts import parse_goal
+from scd_wm.policies.mpc import MPC, MPCConfig, SingleEnvPolicy
+from scd_wm.policies.planner import ActionLimits
+from scd_wm.policies.planners import make_planner
+from scd_wm.policies.protocol import Policy
+from scd_wm.policies.registry import EXPERTS, make_policy
+from scd_wm.spec import Spec
+from scd_wm.training import files
+from scd_wm.training.checkpoint import load_world_model
+
+FORMAT = "scd_wm plan"
+SUMMARY, EPISODES = "summary.json", "episodes.csv"
+OTHER_RATE = 0.01  # relative difference of rates that is not rounding
+MAX_REFUSED = 1000  # starts in a row that satisfy the goal already
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """How plans are made, and how many episodes are played.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    goal: str = "success"  # see scd_wm.policies.goal_texts
+    planner: str = "icem"  # of scd_wm.policies.planners
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the planner
+    mpc: MPCConfig = field(default_factory=MPCConfig)
+    episodes: int = 20  # of each policy
+    seed: int = 0  # of the first episode
+    max_steps: int | None = None  # of an episode; None takes the environment's limit
+    videos: int = 2  # episodes that are filmed
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes must be 1 or more, got {self.episodes}")
+        if self.seed < 0 or self.videos < 0:
+            raise ValueError(f"seed and videos must be 0 or more, got {self.seed}, {self.videos}")
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode."""
+
+    seed: int
+    success: bool
+    num_steps: int
+    total_reward: float
+    cpu_s: float  # of all decisions
+
+
+def plan_run(
+    run: str | Path,
+    env_id: str,
+    out: str | Path,
+    config: PlanConfig | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Play episodes of a simulator by planning in a world model, and beside it by other policies.
+
+    All policies play from the same starts, for the same number of steps at most. A start that is a
+    success already is refused, and the next seed taken.
+
+    Args:
+        run: A run folder, an exported model or the name of a shipped one.
+        env_id: A registered environment with the model's observations and actions.
+        out: Folder to write, whole or not at all; an earlier one is replaced.
+        config: What to play; None takes the defaults.
+        device: Where the model runs; None is a CUDA device if there is one.
+
+    Returns:
+        What summary.json holds: under "policies" for each its success rate with a 95 % Wilson
+        interval and what a decision took.
+
+    Raises:
+        FileExistsError: If `out` holds something else.
+        FileNotFoundError: If there is no such run.
+        ValueError: If environment and model do not fit, or the goal or planner is wrong.
+    """
+    out, config = Path(out), PlanConfig() if config is None else config
+    check_out(out, FORMAT)
+    model = load_world_model(run, device or default_device())
+    env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
+    try:
+        check_fits(env, model.spec, env_id)
+        goal = parse_goal(config.goal, model.spec)
+        planner = make_planner(config.planner, **config.settings)
+        mpc = MPC(model, goal, planner, _limits(env, next(model.parameters())), config.mpc)
+        seeds, refused = honest_seeds(env, config)
+        policies = {"mpc": SingleEnvPolicy(mpc), **_others(env, env_id)}
+        print(f"seeds {seeds[0]} to {seeds[-1]}; starts refused: {len(refused)}", flush=True)
+        films = [Film(f"seed {seed}", model.spec) for seed in seeds[: config.videos]]
+        with tqdm(total=len(policies) * len(seeds), unit="episode") as bar:
+            played = {
+                name: _play_all(env, policy, seeds, bar, films if name == "mpc" else [], name)
+                for name, policy in policies.items()
+            }
+    finally:
+        env.close()
+    assert mpc.last_plan is not None
+    frames = planner.horizon * config.mpc.action_repeat
+    steps = config.mpc.num_steps or model.config.num_steps
+    evaluations = (
+        mpc.last_plan.num_costed * frames * steps / (config.mpc.execute * config.mpc.action_repeat)
+    )
+    rows = {name: _row(episodes) for name, episodes in played.items()}
+    rows["mpc"]["model_evaluations_a_decision"] = evaluations
+    summary = {
+        "format": FORMAT,
+        "run": str(run),
+        "env": env_id,
+        "seeds": seeds,
+        "seeds_refused": refused,
+        "config": asdict(config),
+        "policies": rows,
+    }
+    with files.new_folder(out) as folder:
+        files.write_text(folder / EPISODES, _as_csv(played))
+        for index, film in enumerate(films):
+            film.write(folder / f"episode_{index + 1}.mp4")
+        files.write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def check_fits(env: gym.Env, spec: Spec, env_id: str) -> None:
+    """Raise ValueError unless an environment shows what a model reads and takes its actions."""
+    if spec.has_latents:
+        raise ValueError("planning in a world of latents is not there yet; use one of pixels")
+    given, wanted = env.observation_space, observation_space(spec)
+    if not isinstance(given, gym.spaces.Dict):
+        raise ValueError(f"{env_id} must have a Dict of observations, it has {given}")
+    for name, space in wanted.spaces.items():
+        if name not in given.spaces:
+            raise ValueError(f"{env_id} does not show {name!r}; it shows {sorted(given.spaces)}")
+        if given[name].shape != space.shape:
+            raise ValueError(
+                f"{name!r} of {env_id} is {given[name].shape}, the model reads {space.shape}"
+            )
+    actions = env.action_space
+    if not isinstance(actions, Box) or actions.shape != (spec.action.dim,):
+        raise ValueError(f"the model takes {spec.action.dim} values of action, {env_id} {actions}")
+    rate = env.metadata.get("render_fps")
+    if spec.fps and rate and abs(rate - spec.fps) > OTHER_RATE * spec.fps:
+        raise ValueError(
+            f"{env_id} makes {rate} steps a second, the model's data {spec.fps}: train with the "
+            "frame skip that makes them equal"
+        )
+
+
+def honest_seeds(env: gym.Env, config: PlanConfig) -> tuple[list[int], list[int]]:
+    """Return seeds whose starts are no success, and those before them that were refused.
+
+    Raises:
+        ValueError: If there seem to be none.
+    """
+    seeds: list[int] = []
+    refused: list[int] = []
+    seed = config.seed
+    while len(seeds) < config.episodes:
+        info = env.reset(seed=seed)[1]
+        (refused if info.get("success", info.get("is_success")) else seeds).append(seed)
+        if len(refused) - len(seeds) >= MAX_REFUSED:
+            raise ValueError(f"of {len(refused)} starts nearly all satisfy the goal already")
+        seed += 1
+    return seeds, refused
+
+
+def _limits(env: gym.Env, like: torch.Tensor) -> ActionLimits:
+    space = env.action_space
+    assert isinstance(space, Box)
+    low, high = (torch.as_tensor(x).to(like) for x in (space.low, space.high))
+    return ActionLimits(low, high)
+
+
+def _others(env: gym.Env, env_id: str) -> dict[str, Policy]:
+    """Return the policies that every result stands beside."""
+    names = ("zero", "random", *(("expert",) if env_id in EXPERTS else ()))
+    return {name: make_policy(name, env) for name in names}
+
+
+def _play_all(
+    env: gym.Env, policy: Policy, seeds: Sequence[int], bar: Any, films: Sequence[Film], name: str
+) -> list[Played]:
+    played: list[Played] = []
+    for index, seed in enumerate(seeds):
+        bar.set_postfix_str(f"{name} {sum(p.success for p in played)}/{len(played)}")
+        film = films[index] if index < len(films) else None
+        played.append(_play(env, policy, seed, film))
+        bar.update()
+    return played
+
+
+def _play(env: gym.Env, policy: Policy, seed: int, film: Film | None) -> Played:
+    observation, _ = env.reset(seed=seed)
+    policy.reset(seed)
+    total, cpu_s, num_steps, is_success, is_over = 0.0, 0.0, 0, False, False
+    while not is_over:
+        started = time.process_time()
+        action = policy.act(observation)
+        cpu_s += time.process_time() - started
+        if film is not None and isinstance(policy, SingleEnvPolicy):
+            film.add(env, policy.batched)
+        observation, reward, terminated, truncated, info = env.step(action)
+        is_success = is_success or bool(info.get("success", info.get("is_success", False)))
+        total, num_steps, is_over = total + float(reward), num_steps + 1, terminated or truncated
+        is_over = is_over or is_success
+    return Played(seed, is_success, num_steps, total, cpu_s)
+
+
+def _row(played: Sequence[Played]) -> dict[str, Any]:
+    """Sum up the episodes of a policy."""
+    won = [p for p in played if p.success]
+    low, high = wilson_interval(len(won), len(played))
+    return {
+        "success": len(won),
+        "episodes": len(played),
+        "success_rate": len(won) / len(played),
+        "success_interval": [low, high],
+        "mean_steps_to_success": float(np.mean([p.num_steps for p in won])) if won else None,
+        "mean_total_reward": float(np.mean([p.total_reward for p in played])),
+        "cpu_s_a_decision": sum(p.cpu_s for p in played) / sum(p.num_steps for p in played),
+    }
+
+
+def _as_csv(played: Mapping[str, Sequence[Played]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["policy", *Played.__dataclass_fields__])
+    for name, rows in played.items():
+        writer.writerows([name, *asdict(row).values()] for row in rows)
+    return text.getvalue()
+
+
+def table(summary: Mapping[str, Any]) -> list[str]:
+    """Return the policies of a summary as lines of text."""
+    lines = [f"{'':<8}{'success':>9}{'95 % interval':>18}{'CPU s a decision':>19}"]
+    for name, row in summary["policies"].items():
+        low, high = (100 * value for value in row["success_interval"])
+        share = f"{row['success']}/{row['episodes']}"
+        interval = f"{low:.0f} to {high:.0f} %"
+        lines.append(f"{name:<8}{share:>9}{interval:>18}{row['cpu_s_a_decision']:>19.4f}")
+    return lines

@@ -1,0 +1,132 @@
+"""Planning in a simulator: an honest protocol, and what does not fit refused before it begins."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+
+from scd_wm.cli import main
+from scd_wm.model.build import build_world_model
+from scd_wm.model.config import WorldModelConfig
+from scd_wm.plan_run import PlanConfig, check_fits, honest_seeds, plan_run, table
+from scd_wm.policies.mpc import MPCConfig
+from scd_wm.spec import CameraSpec, Spec, VectorSpec
+from scd_wm.training.checkpoint import save_pretrained
+
+QUICK = {"horizon": 2, "candidates": 8, "iterations": 2}
+
+
+def spec_of(**vectors: int) -> Spec:
+    return Spec(
+        vectors={name: VectorSpec.unit(dim) for name, dim in vectors.items()},
+        action=VectorSpec.unit(2),
+        outcomes=("reward", "success"),
+        fps=10,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the state-only PushT."""
+    path = tmp_path_factory.mktemp("models") / "push_t"
+    spec = spec_of(pusher_pos=2, block_pose=4)
+    config = WorldModelConfig(dim=32, num_heads=2, encoder_layers=1, decoder_layers=1, window=2)
+    save_pretrained(build_world_model(spec, config), path, {})
+    return path
+
+
+def test_all_policies_play_the_same_starts_and_what_they_did_is_written(
+    model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "plan"
+    config = PlanConfig(
+        goal="block_pose[0:2]=0,0",
+        settings=QUICK,
+        mpc=MPCConfig(execute=2, num_steps=3),
+        episodes=2,
+        seed=5,
+        max_steps=4,
+        videos=1,
+    )
+    summary = plan_run(model, "scd_wm/PushTState-v0", out, config)
+    assert [*summary["policies"]] == ["mpc", "zero", "random", "expert"]
+    assert summary["seeds"] == [5, 6]
+    assert json.loads((out / "summary.json").read_text())["policies"]["zero"]["success"] == 0
+    rows = list(csv.DictReader((out / "episodes.csv").read_text().splitlines()))
+    assert [(row["policy"], row["seed"]) for row in rows[:3]] == [
+        ("mpc", "5"),
+        ("mpc", "6"),
+        ("zero", "5"),
+    ]
+    assert all(int(row["num_steps"]) <= 4 for row in rows)
+    assert (out / "episode_1.mp4").stat().st_size > 1000
+    assert not (out / "episode_2.mp4").exists()
+    mpc = summary["policies"]["mpc"]
+    # A plan every 2 decisions: 2 frames of 3 sampler steps for all that iCEM costs.
+    assert mpc["model_evaluations_a_decision"] > 8 * 2 * 3 / 2
+    assert mpc["cpu_s_a_decision"] > summary["policies"]["zero"]["cpu_s_a_decision"] > 0
+    low, high = mpc["success_interval"]
+    assert low <= mpc["success_rate"] <= high
+    assert any("0/2" in line for line in table(summary))
+
+
+def test_the_command_says_what_it_did(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", str(model), "scd_wm/PushTState-v0", "horizon=2", "candidates=8"]
+    arguments += ["iterations=1", "--episodes", "1", "--max-steps", "2", "--planner", "cem"]
+    assert main([*arguments, "--out", str(tmp_path / "plan"), "--videos", "0"]) == 0
+    shown, steps = capsys.readouterr().out, WorldModelConfig.num_steps
+    for text in ("seeds 0 to 0; starts refused: 0", "mpc", "expert", "0/1", f"{8 * 2 * steps}"):
+        assert text in shown
+    assert main([*arguments, "--out", str(tmp_path / "other"), "--goal", "fame"]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+class Doors(gym.Env):
+    """Every third start is a success already."""
+
+    observation_space = Dict({"door": Box(-1, 1, (1,), np.float32)})
+    action_space = Box(-1, 1, (2,), np.float32)
+    metadata = {"render_fps": 10, "render_modes": []}  # noqa: RUF012  (gymnasium's)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return {"door": np.zeros(1, np.float32)}, {"success": seed % 3 == 0}
+
+
+def test_starts_that_are_a_success_are_refused() -> None:
+    assert honest_seeds(Doors(), PlanConfig(episodes=4)) == ([1, 2, 4, 5], [0, 3])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (spec_of(window=1), "Doors does not show 'window'; it shows .'door'"),
+        (spec_of(door=2), r"'door' of Doors is \(1,\), the model reads \(2,\)"),
+        (
+            Spec(vectors={"door": VectorSpec.unit(1)}, action=VectorSpec.unit(3)),
+            "the model takes 3 values of action",
+        ),
+        (
+            Spec(vectors={"door": VectorSpec.unit(1)}, action=VectorSpec.unit(2), fps=5),
+            "Doors makes 10 steps a second, the model's data 5: train with the frame skip",
+        ),
+        (
+            Spec(
+                cameras={"door": CameraSpec(height=8, width=8, kind="latent")},
+                action=VectorSpec.unit(2),
+            ),
+            "world of latents",
+        ),
+    ],
+)
+def test_an_environment_that_does_not_fit_the_model_is_refused(spec: Spec, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_fits(Doors(), spec, "Doors")
