@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
-from scd_wm.model import flow, losses, noise
+from scd_wm.model import draws, flow, losses, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
@@ -143,7 +143,9 @@ class WorldModel(nn.Module, ABC):
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
         """
 
-    def forward(self, clip: Clip, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, clip: Clip, seeds: Tensor, staged: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss of a batch of clips.
 
         All randomness comes from `seeds`, so the loss does not depend on how rows are batched.
@@ -151,19 +153,26 @@ class WorldModel(nn.Module, ABC):
         Args:
             clip: Batched clips of T >= 2 frames.
             seeds: One int64 per row, (B,).
+            staged: Differentiate each of K > 1 draws as it is made: the memory of one draw, the
+                same gradient, but none of second order.
 
         Returns:
-            The loss, a scalar, and its parts by name.
+            The loss, a scalar, and its parts by name, which have no gradient.
         """
         sequence = self.sequence(clip)
         history = self._own_history(sequence, noise.derive(seeds, 0))
         context = self.contexts(sequence, history, noise.derive(seeds, 1))
-        draws = [
-            self.draw_losses(clip, sequence, history, context, seeds, draw)
-            for draw in range(self.config.draws)
-        ]
-        parts = {name: torch.stack([d[name] for d in draws]).mean() for name in draws[0]}
-        return losses.total(parts, self.config), parts
+        shared, count = (clip, sequence, history, context), self.config.draws
+
+        def one(
+            shared: tuple[Clip, Sequence, Tensor, DenoiserContext], draw: int
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            parts = self.draw_losses(*shared, seeds, draw)
+            return losses.total(parts, self.config), parts
+
+        if staged and count > 1 and torch.is_grad_enabled():
+            return draws.staged_mean_loss(one, count, shared, self.denoiser.parameters())
+        return draws.mean_loss(one, count, shared)
 
     def draw_losses(
         self,
