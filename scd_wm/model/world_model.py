@@ -144,7 +144,11 @@ class WorldModel(nn.Module, ABC):
         """
 
     def forward(
-        self, clip: Clip, seeds: Tensor, staged: bool = True
+        self,
+        clip: Clip,
+        seeds: Tensor,
+        staged: bool = True,
+        average: losses.Average | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss of a batch of clips.
 
@@ -155,6 +159,8 @@ class WorldModel(nn.Module, ABC):
             seeds: One int64 per row, (B,).
             staged: Differentiate each of K > 1 draws as it is made: the memory of one draw, the
                 same gradient, but none of second order.
+            average: Where several processes share a batch, the mean of a tensor over them. The mean
+                of their losses, and of their gradients, is then that of the whole batch.
 
         Returns:
             The loss, a scalar, and its parts by name, which have no gradient.
@@ -167,7 +173,7 @@ class WorldModel(nn.Module, ABC):
         def one(
             shared: tuple[Clip, Sequence, Tensor, DenoiserContext], draw: int
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            parts = self.draw_losses(*shared, seeds, draw)
+            parts = self.draw_losses(*shared, seeds, draw, average)
             return losses.total(parts, self.config), parts
 
         if staged and count > 1 and torch.is_grad_enabled():
@@ -182,6 +188,7 @@ class WorldModel(nn.Module, ABC):
         context: DenoiserContext,
         seeds: Tensor,
         draw: int,
+        average: losses.Average | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses by name at one of K draws of noise level and noise for every frame."""
         noised = self.draw(sequence, history, context, seeds, draw)
@@ -191,8 +198,9 @@ class WorldModel(nn.Module, ABC):
         base = self.base(history, sequence.valid[:, :-1]).flatten()
         error = self._error(raw, sequence.packed[:, 1:].flatten(0, 1), noised, base)
         valid = self.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
-        parts = losses.frame_losses(self.layout, error, valid & noised.counts[:, None])
-        return parts | losses.outcome_losses(self.spec, logits, clip, noised.counts)
+        valid = valid & noised.counts[:, None]
+        parts = losses.frame_losses(self.layout, error, valid, average)
+        return parts | losses.outcome_losses(self.spec, logits, clip, noised.counts, average)
 
     def draw(
         self,
