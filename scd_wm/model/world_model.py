@@ -177,8 +177,11 @@ class WorldModel(nn.Module, ABC):
             return losses.total(parts, self.config), parts
 
         if staged and count > 1 and torch.is_grad_enabled():
-            return draws.staged_mean_loss(one, count, shared, self.denoiser.parameters())
-        return draws.mean_loss(one, count, shared)
+            parameters = self.denoiser.parameters()
+            loss, parts = draws.staged_mean_loss(one, count, shared, parameters)
+        else:
+            loss, parts = draws.mean_loss(one, count, shared)
+        return loss, parts
 
     def draw_losses(
         self,
