@@ -40,7 +40,11 @@ MAY_IMPORT = {
     "memory_setup": set(),
     "torchvision_shim": set(),
 }
-HELPERS = {"assets", "torchvision_shim"}  # without imports of ours, so that everyone may use them
+HELPERS = {
+    "assets",
+    "memory_setup",
+    "torchvision_shim",
+}  # without imports of ours, so that everyone may use them
 
 
 def source_files() -> Iterator[tuple[str, Path]]:

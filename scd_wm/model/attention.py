@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from scd_wm.model import attention_flex
+
 
 def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Every query sees every key: (..., N, H, K) queries on (..., S, H, K) keys and values.
@@ -24,8 +26,11 @@ def attend_banded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """A frame sees all of itself and of the `window - 1` frames before it; axes (B, T, N, H, K).
 
     One call a frame on a slice of the keys: exact, with a backward on CPU, and cheaper than one
-    call with a dense (T N) x (T N) mask.
+    call with a dense (T N) x (T N) mask. A GPU, which would wait for so many small calls, has one
+    kernel for all: see `attention_flex`.
     """
+    if attention_flex.is_chosen(q):
+        return attention_flex.attend_banded(q, k, v, window)
     frames = []
     for t in range(q.shape[1]):
         seen = slice(max(0, t - window + 1), t + 1)

@@ -18,7 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from scd_wm.model import flow, noise
+from scd_wm.model import attention_flex, flow, noise
 from scd_wm.model.attention import attend_all, attend_banded
 from scd_wm.model.blocks import Attend
 from scd_wm.model.cache import RingCache
@@ -278,6 +278,8 @@ def attend_history(
         k: Their keys.
         v: Their values.
     """
+    if attention_flex.is_chosen(q):
+        return attention_flex.attend_history(keys, values, window, q, k, v)
     num_frames = keys.shape[1]
     q, k, v = (rearrange(x, "(b t) n h k -> b t n h k", t=num_frames) for x in (q, k, v))
     frames = []

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
-from scd_wm.model import flow, losses, noise
+from scd_wm.model import draws, flow, losses, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
@@ -143,7 +143,13 @@ class WorldModel(nn.Module, ABC):
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
         """
 
-    def forward(self, clip: Clip, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self,
+        clip: Clip,
+        seeds: Tensor,
+        staged: bool = True,
+        average: losses.Average | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss of a batch of clips.
 
         All randomness comes from `seeds`, so the loss does not depend on how rows are batched.
@@ -151,19 +157,31 @@ class WorldModel(nn.Module, ABC):
         Args:
             clip: Batched clips of T >= 2 frames.
             seeds: One int64 per row, (B,).
+            staged: Differentiate each of K > 1 draws as it is made: the memory of one draw, the
+                same gradient, but none of second order.
+            average: Where several processes share a batch, the mean of a tensor over them. The mean
+                of their losses, and of their gradients, is then that of the whole batch.
 
         Returns:
-            The loss, a scalar, and its parts by name.
+            The loss, a scalar, and its parts by name, which have no gradient.
         """
         sequence = self.sequence(clip)
         history = self._own_history(sequence, noise.derive(seeds, 0))
         context = self.contexts(sequence, history, noise.derive(seeds, 1))
-        draws = [
-            self.draw_losses(clip, sequence, history, context, seeds, draw)
-            for draw in range(self.config.draws)
-        ]
-        parts = {name: torch.stack([d[name] for d in draws]).mean() for name in draws[0]}
-        return losses.total(parts, self.config), parts
+        shared, count = (clip, sequence, history, context), self.config.draws
+
+        def one(
+            shared: tuple[Clip, Sequence, Tensor, DenoiserContext], draw: int
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            parts = self.draw_losses(*shared, seeds, draw, average)
+            return losses.total(parts, self.config), parts
+
+        if staged and count > 1 and torch.is_grad_enabled():
+            parameters = self.denoiser.parameters()
+            loss, parts = draws.staged_mean_loss(one, count, shared, parameters)
+        else:
+            loss, parts = draws.mean_loss(one, count, shared)
+        return loss, parts
 
     def draw_losses(
         self,
@@ -173,6 +191,7 @@ class WorldModel(nn.Module, ABC):
         context: DenoiserContext,
         seeds: Tensor,
         draw: int,
+        average: losses.Average | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses by name at one of K draws of noise level and noise for every frame."""
         noised = self.draw(sequence, history, context, seeds, draw)
@@ -182,8 +201,9 @@ class WorldModel(nn.Module, ABC):
         base = self.base(history, sequence.valid[:, :-1]).flatten()
         error = self._error(raw, sequence.packed[:, 1:].flatten(0, 1), noised, base)
         valid = self.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
-        parts = losses.frame_losses(self.layout, error, valid & noised.counts[:, None])
-        return parts | losses.outcome_losses(self.spec, logits, clip, noised.counts)
+        valid = valid & noised.counts[:, None]
+        parts = losses.frame_losses(self.layout, error, valid, average)
+        return parts | losses.outcome_losses(self.spec, logits, clip, noised.counts, average)
 
     def draw(
         self,

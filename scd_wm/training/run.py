@@ -25,6 +25,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
+from scd_wm.memory_setup import keep_freed_memory
 from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
@@ -120,6 +121,7 @@ def train_run(
         ValueError: If an override is wrong, the data damaged or of another layout than `init`, a
             resumed run has other settings than before, or loss or gradient is not finite.
     """
+    keep_freed_memory()
     out, stored = Path(out), None if dry_run else _check_out(Path(out), resume)
     if tensorboard:
         check_tensorboard()

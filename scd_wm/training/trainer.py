@@ -19,6 +19,7 @@ from scd_wm.model.world_model import WorldModel
 from scd_wm.training.config import TrainConfig
 from scd_wm.training.ema import EMA
 from scd_wm.training.noise_seeds import row_seeds
+from scd_wm.training.processes import average_over, check_own_launch
 from scd_wm.training.run_log import Reporter
 from scd_wm.training.state import (
     TrainState,
@@ -53,7 +54,11 @@ def make_accelerator() -> Accelerator:
     """Return accelerate's view of the devices and processes at hand.
 
     Precision is not accelerate's here: it allows a process only one, for good.
+
+    Raises:
+        ValueError: If `accelerate launch` started fewer processes than it was asked for.
     """
+    check_own_launch()
     # A batch may leave parameters without a gradient, such as those for frames that are missing.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(mixed_precision="no", kwargs_handlers=[unused])
@@ -170,7 +175,7 @@ def _optimise(
     set_learning_rates(state.optimizer, config.lr_scale(state.step))
     device = accelerator.device
     with _matmul_precision(config, accelerator):
-        loss, parts = network(clip.to(device), seeds.to(device))
+        loss, parts = network(clip.to(device), seeds.to(device), average=average_over(accelerator))
     accelerator.backward(loss)
     grad_norm = accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
     values = _to_floats({"loss": loss, **parts, "grad_norm": grad_norm})

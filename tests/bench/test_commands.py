@@ -94,7 +94,12 @@ def test_memory_of_a_long_rollout_and_of_branches(tmp_path: Path) -> None:
 def test_training_has_the_memory_of_every_number_of_draws(tmp_path: Path) -> None:
     options = ("--modes", "prefix", "--draws", "1,2", "--dim", "64")
     rows = run(tmp_path / "result.json", "training", *options)["rows"]
-    assert [row["draws"] for row in rows] == [1, 2]
+    cases = [(row["draws"], row["way"]) for row in rows]
+    assert cases == [(1, "staged"), (2, "together"), (2, "staged")]
+    assert rows[0]["time_of_together"] is None
+    assert rows[1]["time_of_together"]["median"] == 1.0
+    assert rows[2]["time_of_together"]["median"] > 0
+    assert rows[1]["counted_gflop"] == rows[2]["counted_gflop"]
     assert all(row["peak_mib"] > row["peak_of_step_mib"] > 0 for row in rows)
 
 

@@ -47,7 +47,7 @@ def test_a_modality_counts_once_however_many_values_it_has() -> None:
     assert {name: float(part) for name, part in parts.items()} == {"image": 1.0, "vector": 3.0}
     config = testing.config(image_weight=2.0, vector_weight=5.0)
     assert losses.total(parts, config) == 17.0
-    assert losses.masked_mean(error, torch.zeros_like(valid)) == 0
+    assert losses.masked_means([(error, torch.zeros_like(valid))], None) == [0]
 
 
 @pytest.mark.parametrize("changes", [{}, {"self_rollouts": 2, "draws": 2}])
