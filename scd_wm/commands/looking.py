@@ -8,6 +8,8 @@ from pathlib import Path
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import number_list, plain_rows, show_table
 
+SOLVERS = ("euler", "heun")  # of scd_wm.model.flow, which needs torch
+
 
 def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
@@ -25,6 +27,9 @@ def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
     parser.add_argument(
         "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+    parser.add_argument(
+        "--solver", choices=SOLVERS, help="of the sampler's steps; default: the model's"
     )
 
 
@@ -50,7 +55,14 @@ def run_imagine(args: argparse.Namespace) -> None:
         horizon=args.horizon,
         seed=args.seed,
     )
-    summary = imagine_run(args.run, args.data, args.out, config=config, num_steps=args.num_steps)
+    summary = imagine_run(
+        args.run,
+        args.data,
+        args.out,
+        config=config,
+        num_steps=args.num_steps,
+        solver=args.solver,
+    )
     show_table(f"imagined {args.out}", plain_rows(summary))
 
 
@@ -90,6 +102,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         args.out,
         config=config,
         num_steps=args.num_steps,
+        solver=args.solver,
         tracked_colours=tuple(args.track or ()),
     )
     shown = ("report", "num_clips", "num_episodes", "duration_s")

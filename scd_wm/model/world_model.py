@@ -129,7 +129,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int
+        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame into `cache`, which changes, and sample the next.
 
@@ -138,6 +138,7 @@ class WorldModel(nn.Module, ABC):
             cache: Of the frames before.
             eps: Standard normal noise, (B, M).
             num_steps: Sampler steps T.
+            solver: Of `flow.SOLVERS`.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
@@ -310,7 +311,12 @@ class WorldModel(nn.Module, ABC):
         return rearrange(sample, "(b t) m -> b t m", t=num_frames)
 
     def sample(
-        self, context: DenoiserContext, base: Base, eps: Tensor, num_steps: int
+        self,
+        context: DenoiserContext,
+        base: Base,
+        eps: Tensor,
+        num_steps: int,
+        solver: str = "euler",
     ) -> tuple[Tensor, Tensor]:
         """Sample the frames that follow.
 
@@ -319,12 +325,13 @@ class WorldModel(nn.Module, ABC):
             base: Of these frames, (B, M).
             eps: Standard normal noise, (B, M).
             num_steps: Sampler steps T.
+            solver: Of `flow.SOLVERS`.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
 
         Raises:
-            ValueError: If `num_steps` is below 1.
+            ValueError: If `num_steps` is below 1, or there is no such solver.
         """
         levels = flow.levels(num_steps)
         modulations = list(self.denoiser.schedule(levels[:-1], context.action))
@@ -332,10 +339,15 @@ class WorldModel(nn.Module, ABC):
         def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
             return self.evaluate(noisy, levels[index], modulations[index], context)
 
-        return self.integrate(evaluate, base, eps, levels)
+        return self.integrate(evaluate, base, eps, levels, solver)
 
     def integrate(
-        self, evaluate: Evaluate, base: Base, eps: Tensor, levels: list[float]
+        self,
+        evaluate: Evaluate,
+        base: Base,
+        eps: Tensor,
+        levels: list[float],
+        solver: str = "euler",
     ) -> tuple[Tensor, Tensor]:
         """Follow the probability flow from noise to a frame; see `sample`."""
         logits = eps.new_zeros(0)
@@ -343,9 +355,13 @@ class WorldModel(nn.Module, ABC):
         def denoise(index: int, noisy: Tensor) -> Tensor:
             nonlocal logits
             raw, logits = evaluate(index, noisy)
-            if self.config.prediction == "velocity":
-                return noisy - levels[index] * raw
-            return self.layout.clamp(torch.addcmul(base.value, base.scale, raw))
+            return self.layout.clamp(self.predicted(raw, noisy, levels[index], base))
 
-        sample = flow.euler(denoise, eps, levels)
+        sample = flow.solver(solver)(denoise, eps, levels)
         return self.layout.clamp(sample), logits
+
+    def predicted(self, raw: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
+        """Return the sample x^, (B, M), that a raw prediction at one noise level means."""
+        if self.config.prediction == "velocity":
+            return noisy - level * raw
+        return torch.addcmul(base.value, base.scale, raw)
