@@ -21,6 +21,7 @@ from scd_wm.model import flow, losses, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.layout import FrameLayout
 from scd_wm.spec import Spec
 
@@ -92,6 +93,7 @@ class WorldModel(nn.Module, ABC):
         super().__init__()
         self.spec, self.config = spec, config
         self.layout = FrameLayout(spec, config.patch_size)
+        self.few_steps: FewSteps | None = None  # set to also learn from a teacher's many steps
 
     @property
     @abstractmethod
@@ -164,7 +166,12 @@ class WorldModel(nn.Module, ABC):
             for draw in range(self.config.draws)
         ]
         parts = {name: torch.stack([d[name] for d in draws]).mean() for name in draws[0]}
-        return losses.total(parts, self.config), parts
+        loss = losses.total(parts, self.config)
+        if self.few_steps is not None:
+            few = self.few_steps.losses(self, sequence, history, context, seeds)
+            loss = loss + self.few_steps.weight * losses.total(few, self.config)
+            parts |= {f"few_steps_{name}": part for name, part in few.items()}
+        return loss, parts
 
     def draw_losses(
         self,
@@ -365,3 +372,9 @@ class WorldModel(nn.Module, ABC):
         if self.config.prediction == "velocity":
             return noisy - level * raw
         return torch.addcmul(base.value, base.scale, raw)
+
+    def raw_of(self, sample: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
+        """Return the raw prediction, (B, M), that means the sample x^: undoes `predicted`."""
+        if self.config.prediction == "velocity":
+            return (noisy - sample) / level
+        return (sample - base.value) / base.scale
