@@ -90,6 +90,8 @@ class FewSteps:
         keys = noise.derive(noise.derive(seeds, _NOISE)[:, None], index)
         eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).to(history.dtype)
         base = student.base(history, sequence.valid[:, :-1]).flatten()
+        if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
+            context = student.contexts(sequence, history, None)
         targets = self._teacher_path(sequence, history, base, eps)
         errors = list(_step_errors(student, context, base, eps, targets))
         valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)

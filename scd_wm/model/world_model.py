@@ -170,7 +170,7 @@ class WorldModel(nn.Module, ABC):
         if self.few_steps is not None:
             few = self.few_steps.losses(self, sequence, history, context, seeds)
             loss = loss + self.few_steps.weight * losses.total(few, self.config)
-            parts |= {f"few_steps_{name}": part for name, part in few.items()}
+            parts |= {f"few_steps_{name}": part.detach() for name, part in few.items()}
         return loss, parts
 
     def draw_losses(

@@ -98,12 +98,29 @@ def test_only_the_student_learns_and_the_teacher_is_no_part_of_it() -> None:
     student, few = _pair("scd", "sample")
     names = set(student.state_dict())
     student.few_steps = few
-    _, parts = student(testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2))
-    parts["few_steps_vector"].backward()
+    clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
+    sequence = student.sequence(clip)
+    history = sequence.packed[:, :-1]
+    context = student.contexts(sequence, history, None)
+    torch.autograd.backward(few.losses(student, sequence, history, context, seeds)["vector"])
     assert set(student.state_dict()) == names
     learns = {n for n, p in student.named_parameters() if p.grad is not None and p.grad.any()}
     assert {n.split(".")[0] for n in learns} == {"encoder", "decoder"}
     assert all(p.grad is None for p in few.teacher.parameters())
+
+
+def test_one_copy_learns_its_steps_on_clean_history_as_it_samples() -> None:
+    student, few = _pair("entangled", "sample", full_noise_fraction=1.0)
+    clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
+    parts = []
+    for one_copy in (False, True):
+        student.config = replace(student.config, one_copy=one_copy)
+        student.few_steps = few
+        parts.append(student(clip, seeds)[1])
+    torch.testing.assert_close(
+        parts[0]["few_steps_vector"], parts[1]["few_steps_vector"], **TOLERANCE
+    )
+    assert not torch.allclose(parts[0]["vector"], parts[1]["vector"])
 
 
 def test_frames_that_are_missing_are_not_learned() -> None:
@@ -111,9 +128,9 @@ def test_frames_that_are_missing_are_not_learned() -> None:
     student.few_steps = few
     clip = testing.double(testing.clip(student.spec, 2, 4))
     clip.valid["a"][:, -1] = False
-    seeds, lost = torch.arange(2), replace(clip, vectors=dict(clip.vectors))
-    lost.vectors["a"] = clip.vectors["a"].clone()
-    lost.vectors["a"][:, -1] = 100.0
+    nonsense = clip.vectors["a"].clone()
+    nonsense[:, -1] = 100.0
+    seeds, lost = torch.arange(2), replace(clip, vectors={**clip.vectors, "a": nonsense})
     torch.testing.assert_close(student(clip, seeds)[0], student(lost, seeds)[0], **TOLERANCE)
 
 
