@@ -3,9 +3,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from scd_wm.cli import main
 from scd_wm.clip import Clip
@@ -65,6 +67,36 @@ def test_a_setting_scores_as_evaluation_does_on_the_same_clips_and_seeds(
     expected = sharpness(frames.images["top"], real[:, 2:], real[:, 1]).mean(0)
     got = [settings[0]["metrics"]["sharpness/top"][str(h)]["mean"] for h in (1, 4)]
     torch.testing.assert_close(torch.tensor(got), expected[[0, 3]].float(), rtol=1e-5, atol=0)
+
+
+def test_each_setting_reaches_the_sampler_and_what_moved_is_told_by_the_last_frame_given(
+    small_run: Path, robot_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has hardly learned: in numbers its solvers do not differ, and all of it moves."""
+    asked, given = [], []
+
+    def spy_imagine(model: Any, steps: int, autoencoder: None, solver: str) -> Any:
+        asked.append((steps, solver))
+        return as_imagine(model, steps, autoencoder, solver)
+
+    def spy_sharpness(imagined: Tensor, real: Tensor, last: Tensor) -> Tensor:
+        given.append((real, last))
+        return sharpness(imagined, real, last)
+
+    monkeypatch.setattr("scd_wm.sweep_run.as_imagine", spy_imagine)
+    monkeypatch.setattr("scd_wm.sweep_run.metrics.sharpness", spy_sharpness)
+    settings: dict[str, Any] = {
+        "num_steps": (1, 2),
+        "solvers": ("heun",),
+        "config": CONFIG,
+        "progress": False,
+    }
+    sweep_run(small_run, robot_file, tmp_path / "out", **settings)
+    assert asked == [(1, "heun"), (2, "heun")]
+    source = open_run_data(small_run, robot_file)
+    real = read_clips(source, choose_clips(source, 6, 3, CONFIG.seed), 6).images["top"]
+    assert torch.equal(given[0][0], real[:, 2:])
+    assert torch.equal(given[0][1], real[:, 1])
 
 
 def test_the_command_prints_one_table_of_all_settings(

@@ -134,6 +134,15 @@ def test_frames_that_are_missing_are_not_learned() -> None:
     torch.testing.assert_close(student(clip, seeds)[0], student(lost, seeds)[0], **TOLERANCE)
 
 
+def test_what_the_data_lacks_is_not_learned_from_the_teacher_either() -> None:
+    student, few = _pair("scd", "sample")
+    student.few_steps = few
+    clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
+    for name in ("a", "b"):
+        clip.valid[name][:, 1:] = False
+    assert student(clip, seeds)[1]["few_steps_vector"] == 0
+
+
 @pytest.mark.parametrize(("num_steps", "teacher_steps"), [(2, 15), (4, 4), (3, 2)])
 def test_steps_that_do_not_fit_are_refused(num_steps: int, teacher_steps: int) -> None:
     with pytest.raises(
