@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import SUMMARY, check_out, default_device
 from scd_wm.evaluation import metrics
@@ -27,6 +29,7 @@ from scd_wm.evaluation.null_models import Imagine
 from scd_wm.evaluation.result import mean_of_all_frames, number
 from scd_wm.evaluation.scores import Scorer, default_position_vectors
 from scd_wm.evaluation.world_model import as_imagine
+from scd_wm.imagination import Frames
 from scd_wm.model import flow
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
@@ -186,12 +189,7 @@ def _measure(
         frames = imagine(history, actions, plan.seeds[rows])
         cpu_s += time.process_time() - cpu_start
         wall_s += time.perf_counter() - wall_start
-        scores = scorer.score(frames, clip)
-        for name in scorer.cameras:
-            images, real = frames.images[name], clip.images[name]
-            sharp = metrics.sharpness(images, real[:, start:], real[:, start - 1])
-            valid = clip.valid[name][:, start:]
-            scores[f"sharpness/{name}"] = torch.where(valid, sharp, torch.nan)
+        scores = scorer.score(frames, clip) | _sharpness(frames, clip, scorer.cameras, start)
         parts.append({name: values.numpy() for name, values in scores.items()})
     num_frames = len(plan.places) * plan.horizons[-1]
     episodes = [place.episode for place in plan.places]
@@ -210,6 +208,17 @@ def _measure(
             for name in parts[0]
         },
     )
+
+
+def _sharpness(frames: Frames, clip: Clip, cameras: Sequence[str], start: int) -> dict[str, Tensor]:
+    """Return the sharpness of imagined frames, which began at frame `start` of the clip, (B, T)."""
+    scores = {}
+    for name in cameras:
+        images, real = frames.images[name], clip.images[name]
+        sharp = metrics.sharpness(images, real[:, start:], real[:, start - 1])
+        valid = clip.valid[name][:, start:]
+        scores[f"sharpness/{name}"] = torch.where(valid, sharp, torch.nan)
+    return scores
 
 
 def _to_json(interval: Interval, horizons: Sequence[int]) -> dict[str, Any]:
