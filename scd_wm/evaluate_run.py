@@ -53,6 +53,7 @@ def evaluate_run(
     *,
     config: EvaluationConfig | None = None,
     num_steps: int | None = None,
+    solver: str | None = None,
     tracked_colours: Sequence[str] = (),
     device: str | None = None,
     progress: bool = True,
@@ -66,6 +67,7 @@ def evaluate_run(
         out: Folder to write, whole or not at all; the one of an earlier evaluation is replaced.
         config: How many clips, which horizons and so on; None takes the defaults.
         num_steps: Sampler steps for each frame; None takes the model's own.
+        solver: "euler" or "heun"; None takes the model's own.
         tracked_colours: Objects to find in images, such as "pusher=40,60,230"; () takes those that
             the data names, if any.
         device: Where the model runs; None is a CUDA device if there is one.
@@ -87,6 +89,7 @@ def evaluate_run(
         data,
         config=config,
         num_steps=num_steps,
+        solver=solver,
         tracked_colours=tracked_colours,
         device=device,
         progress=progress,
@@ -118,6 +121,7 @@ def report_on(
     description: str | None = None,
     config: EvaluationConfig | None = None,
     num_steps: int | None = None,
+    solver: str | None = None,
     tracked_colours: Sequence[str] = (),
     device: str | None = None,
     progress: bool = True,
@@ -131,6 +135,7 @@ def report_on(
         description: A sentence or two on it; None says what it was trained on.
         config: How to evaluate.
         num_steps: Sampler steps.
+        solver: Of the sampler.
         tracked_colours: Objects to find.
         device: Where the model runs.
         progress: Show a progress bar.
@@ -145,7 +150,7 @@ def report_on(
     held_out, spec = open_run_data(run, data), model.spec.pixels
     held_out.prepare()
     colours = colours or colours_from_metadata(held_out.info.metadata)
-    imagine = as_imagine(model, num_steps, autoencoder)
+    imagine = as_imagine(model, num_steps, autoencoder, solver)
     result = evaluate(
         imagine,
         held_out,
@@ -156,7 +161,7 @@ def report_on(
         progress=progress,
     )
     steps = model.config.num_steps if num_steps is None else num_steps
-    draw = as_imagine(model, max(steps, STEPS_TO_DRAW), autoencoder)
+    draw = as_imagine(model, max(steps, STEPS_TO_DRAW), autoencoder, solver)
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
     run = check_folder(run)
     stored = files.read_json(run / CONFIG)
@@ -169,7 +174,8 @@ def report_on(
         log=log,
         config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
         data=describe_data(held_out, stored),
-        facts=_facts(model, stored, log, num_steps) | _latent_facts(model.spec, autoencoder),
+        facts=_facts(model, stored, log, num_steps, solver)
+        | _latent_facts(model.spec, autoencoder),
         diagnosis=diagnose(held_out.info.path, ExamConfig(images=0, episodes=EXAMINED)).to_json(),
     )
 
@@ -233,6 +239,7 @@ def _facts(
     stored: Mapping[str, Any],
     log: Sequence[Mapping[str, Any]],
     num_steps: int | None,
+    solver: str | None,
 ) -> dict[str, str]:
     """Return short facts on a run, in text."""
     last = log[-1] if log else {}
@@ -243,7 +250,8 @@ def _facts(
         facts["training steps"] = f"{steps:,}"
     if seconds is not None:
         facts["training time"] = f"{seconds / 60:.1f} min"
-    facts["sampler steps"] = str(model.config.num_steps if num_steps is None else num_steps)
+    steps_of_sampler = model.config.num_steps if num_steps is None else num_steps
+    facts["sampler steps"] = f"{steps_of_sampler}, {solver or model.config.solver}"
     return facts
 
 

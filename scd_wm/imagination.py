@@ -176,6 +176,7 @@ def step(
     state: RolloutState,
     actions: Tensor,
     num_steps: int | None = None,
+    solver: str | None = None,
 ) -> Frames:
     """Imagine one frame for every row and move `state` to it.
 
@@ -185,12 +186,14 @@ def step(
         actions: In the units of the data, (B, A). A row at the start frame ignores its action: none
             leads to the first frame of an episode.
         num_steps: Sampler steps; None takes the model's own.
+        solver: "euler" or "heun"; None takes the model's own.
 
     Returns:
         The frame, without an axis T.
 
     Raises:
-        ValueError: If `actions` has another shape, or `num_steps` is below 1.
+        ValueError: If `actions` has another shape, `num_steps` is below 1, or there is no such
+            solver.
     """
     batch, action_dim = len(state.last), model.spec.action.dim
     if actions.shape != (batch, action_dim):
@@ -200,7 +203,8 @@ def step(
     keys = noise.derive(state.keys, state.num_imagined)
     eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
     num_steps = model.config.num_steps if num_steps is None else num_steps
-    sample, logits = model.next_frame(frame, state.cache, eps, num_steps)
+    solver = model.config.solver if solver is None else solver
+    sample, logits = model.next_frame(frame, state.cache, eps, num_steps, solver)
     state.last, state.valid = sample, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
     return decode(model, sample, logits)
@@ -277,11 +281,15 @@ def decode(model: WorldModel, packed: Tensor, logits: Tensor) -> Frames:
 
 
 def imagine(
-    model: WorldModel, state: RolloutState, actions: Tensor, num_steps: int | None = None
+    model: WorldModel,
+    state: RolloutState,
+    actions: Tensor,
+    num_steps: int | None = None,
+    solver: str | None = None,
 ) -> Iterator[Frames]:
     """Yield the frames that `actions`, (B, T, A), lead to, one at a time, at constant memory."""
     for t in range(actions.shape[1]):
-        yield step(model, state, actions[:, t], num_steps)
+        yield step(model, state, actions[:, t], num_steps, solver)
 
 
 def rollout(
@@ -291,6 +299,7 @@ def rollout(
     *,
     seeds: Tensor | None = None,
     num_steps: int | None = None,
+    solver: str | None = None,
 ) -> Frames:
     """Imagine what follows `history` under `actions`.
 
@@ -301,6 +310,7 @@ def rollout(
             `history`.
         seeds: As in `begin`.
         num_steps: As in `step`.
+        solver: As in `step`.
 
     Returns:
         The T imagined frames.
@@ -311,7 +321,7 @@ def rollout(
     if actions.ndim != 3 or actions.shape[1] < 1:
         raise ValueError(f"actions must be (B, T, A) with T >= 1, got {tuple(actions.shape)}")
     state = begin(model, history, seeds)
-    return stack(list(imagine(model, state, actions, num_steps)))
+    return stack(list(imagine(model, state, actions, num_steps, solver)))
 
 
 def rollout_policy(
@@ -322,6 +332,7 @@ def rollout_policy(
     *,
     seeds: Tensor | None = None,
     num_steps: int | None = None,
+    solver: str | None = None,
 ) -> tuple[Frames, Tensor]:
     """Let a policy act in imagination; it sees imagined observations only.
 
@@ -332,6 +343,7 @@ def rollout_policy(
         horizon: Steps.
         seeds: As in `begin`.
         num_steps: As in `step`.
+        solver: As in `step`.
 
     Returns:
         The imagined frames and the actions taken, (B, horizon, A).
@@ -348,7 +360,7 @@ def rollout_policy(
     frames, actions = [], []
     for _ in range(horizon):
         actions.append(policy(observation))
-        frames.append(step(model, state, actions[-1], num_steps))
+        frames.append(step(model, state, actions[-1], num_steps, solver))
         observation = frames[-1].observation
     return stack(frames), torch.stack(actions, dim=1)
 

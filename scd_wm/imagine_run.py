@@ -62,6 +62,7 @@ def imagine_run(
     *,
     config: ImagineConfig | None = None,
     num_steps: int | None = None,
+    solver: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Imagine clips of a data set under their own actions, several times each.
@@ -74,6 +75,7 @@ def imagine_run(
         config: What to imagine; None takes the defaults.
         num_steps: Sampler steps for each frame; None takes the model's own, or more where several
             futures are to differ.
+        solver: "euler" or "heun"; None takes the model's own.
         device: Where the model runs; None is a CUDA device if there is one.
 
     Returns:
@@ -96,7 +98,7 @@ def imagine_run(
     clip = read_clips(source, places, length)
     if num_steps is None:  # in one step all futures would be their mean
         num_steps = max(model.config.num_steps, STEPS_TO_DRAW if config.num_futures > 1 else 1)
-    imagine = as_imagine(model, num_steps, autoencoder)
+    imagine = as_imagine(model, num_steps, autoencoder, solver)
     seeds = clip_seeds(config.num_futures * len(places), config.seed).reshape(-1, len(places))
     history, actions = clip.frames(0, config.history), clip.actions[:, config.history - 1 :]
     started = time.perf_counter()
@@ -111,6 +113,7 @@ def imagine_run(
         "num_clips": len(places),
         **{k: v for k, v in vars(config).items() if k != "num_clips"},
         "num_steps": num_steps,
+        "solver": model.config.solver if solver is None else solver,
         "frames_per_s": num_frames / duration_s,
         "clips": _names(source, places),
     }

@@ -141,13 +141,26 @@ def test_every_imagined_frame_of_a_row_has_noise_of_its_own(
     drawn: list[Tensor] = []
     sample = model.sample
 
-    def spy(context: DecoderContext, base: Base, eps: Tensor, num_steps: int) -> Any:
+    def spy(context: DecoderContext, base: Base, eps: Tensor, *settings: Any) -> Any:
         drawn.append(eps)
-        return sample(context, base, eps, num_steps)
+        return sample(context, base, eps, *settings)
 
     monkeypatch.setattr(model, "sample", spy)
     rollout(model, _history(model), _actions(), num_steps=1)
     assert len(torch.unique(torch.cat(drawn)[:, 0])) == 30
+
+
+def test_the_solver_is_a_choice_of_the_call_or_of_the_model(model: SCDWorldModel) -> None:
+    history, actions = _history(model), _actions(horizon=3)
+    settings = [(1, "euler"), (1, "heun"), (3, "euler"), (3, "heun")]
+    once, same, euler, heun = (
+        rollout(model, history, actions, num_steps=n, solver=solver) for n, solver in settings
+    )
+    _assert_equal(once, same)
+    apart = (euler.vectors["proprio"] - heun.vectors["proprio"]).abs()
+    assert (apart.flatten(1).amax(1) > 1e-3).all()
+    model.config = replace(model.config, solver="heun")
+    _assert_equal(rollout(model, history, actions, num_steps=3), heun)
 
 
 def test_memory_of_a_rollout_does_not_grow(model: SCDWorldModel) -> None:
@@ -253,5 +266,7 @@ def test_wrong_inputs_are_refused(model: SCDWorldModel) -> None:
         begin(model, history, torch.arange(2))
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         rollout(model, history, _actions(), num_steps=0)
+    with pytest.raises(ValueError, match=r"solver must be one of .*, got 'rk4'"):
+        rollout(model, history, _actions(), solver="rk4")
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         rollout_policy(model, history, lambda o: o["proprio"], 0)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scd_wm.commands.base import Commands, command
-from scd_wm.console import number_list, plain_rows, show_table
+from scd_wm.console import name_list, number_list, plain_rows, show_table
+
+if TYPE_CHECKING:
+    from scd_wm.evaluation.evaluate import EvaluationConfig
+
+SOLVERS = ("euler", "heun")  # of scd_wm.model.flow, which needs torch
 
 
 def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +31,9 @@ def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
     parser.add_argument(
         "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+    parser.add_argument(
+        "--solver", choices=SOLVERS, help="of the sampler's steps; default: the model's"
     )
 
 
@@ -50,7 +59,14 @@ def run_imagine(args: argparse.Namespace) -> None:
         horizon=args.horizon,
         seed=args.seed,
     )
-    summary = imagine_run(args.run, args.data, args.out, config=config, num_steps=args.num_steps)
+    summary = imagine_run(
+        args.run,
+        args.data,
+        args.out,
+        config=config,
+        num_steps=args.num_steps,
+        solver=args.solver,
+    )
     show_table(f"imagined {args.out}", plain_rows(summary))
 
 
@@ -73,6 +89,18 @@ def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
         action="append",
         help="an object to find by its colour; may be repeated; default: those that the data names",
     )
+    parser.add_argument(
+        "--sweep-steps",
+        type=number_list,
+        metavar="N,N",
+        help="instead of a report: numbers at each of these sampler steps, such as 1,2,4,8,16",
+    )
+    parser.add_argument(
+        "--sweep-solvers",
+        type=name_list,
+        metavar="NAME,NAME",
+        help="with --sweep-steps, each of these solvers; default: the --solver",
+    )
     return parser
 
 
@@ -84,16 +112,48 @@ def run_evaluate(args: argparse.Namespace) -> None:
     config = EvaluationConfig(
         num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed
     )
+    if args.sweep_steps or args.sweep_solvers:
+        _sweep(args, config)
+        return
     summary = evaluate_run(
         args.run,
         args.data,
         args.out,
         config=config,
         num_steps=args.num_steps,
+        solver=args.solver,
         tracked_colours=tuple(args.track or ()),
     )
     shown = ("report", "num_clips", "num_episodes", "duration_s")
     show_table(f"evaluated {args.run}", [(name, summary[name]) for name in shown])
+
+
+def _sweep(args: argparse.Namespace, config: EvaluationConfig) -> None:
+    """Run `evaluate --sweep-steps`.
+
+    Raises:
+        ValueError: If options contradict each other.
+    """
+    from scd_wm.sweep_run import sweep_run
+
+    if not args.sweep_steps:
+        raise ValueError(
+            "--sweep-solvers goes with --sweep-steps, such as --sweep-steps 1,2,4,8,16"
+        )
+    if args.num_steps is not None or (args.sweep_solvers and args.solver):
+        raise ValueError(
+            "--sweep-steps and --sweep-solvers take the place of --num-steps and --solver"
+        )
+    summary = sweep_run(
+        args.run,
+        args.data,
+        args.out,
+        num_steps=args.sweep_steps,
+        solvers=args.sweep_solvers or (args.solver or SOLVERS[0],),
+        config=config,
+        tracked_colours=tuple(args.track or ()),
+    )
+    show_table(f"swept {args.run} into {args.out}", plain_rows(summary))
 
 
 def add_demo(commands: Commands) -> argparse.ArgumentParser:

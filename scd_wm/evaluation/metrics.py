@@ -52,6 +52,36 @@ def moving_region(real: Tensor, last: Tensor) -> Tensor:
     return F.max_pool2d(moved, 2 * MOVING_MARGIN + 1, stride=1, padding=MOVING_MARGIN) > 0
 
 
+def sharpness(imagined: Tensor, real: Tensor, last: Tensor) -> Tensor:
+    """Mean squared gradient of imagined frames over that of real ones, where either has moved.
+
+    The energy of the gradient is a measure of focus (Tenengrad; Pertuz et al. 2013, "Analysis of
+    focus measure operators for shape-from-focus"); here it is that of the grey image, by
+    differences of neighbouring pixels. It must be squared: an edge that is spread over more pixels
+    keeps the sum of its gradient. 1 is as sharp as reality, less is blur. Noise and strange shapes
+    add to it, so this number does not stand alone.
+
+    Args:
+        imagined: Images, (B, T, H, W, C) uint8.
+        real: Images, (B, T, H, W, C) uint8.
+        last: The last frame that the model was given, (B, H, W, C) uint8.
+
+    Returns:
+        Ratios, (B, T); NaN where nothing has moved, or the real frame is flat there.
+    """
+    moved = moving_region(real, last) | moving_region(imagined, last)
+    edges = [(_gradient_energy(x) * moved).sum(dim=(-2, -1)) for x in (imagined, real)]
+    return torch.where(edges[1] > 0, edges[0] / edges[1], torch.nan)
+
+
+def _gradient_energy(images: Tensor) -> Tensor:
+    """Return the gradient's square in grey images, 0 beyond the border, (B, T, H, W)."""
+    grey = images.double().mean(dim=-1)  # (B, T, H, W)
+    down = F.pad(grey.diff(dim=-2), (0, 0, 0, 1))
+    right = F.pad(grey.diff(dim=-1), (0, 1))
+    return down.square() + right.square()
+
+
 def ssim(imagined: Tensor, real: Tensor) -> Tensor:
     """Structural similarity of every frame (Wang et al. 2004), 1 for equal images.
 

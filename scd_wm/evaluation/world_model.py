@@ -16,6 +16,7 @@ def as_imagine(
     model: WorldModel,
     num_steps: int | None = None,
     autoencoder: FrameAutoencoder | None = None,
+    solver: str | None = None,
 ) -> Imagine:
     """Bind a world model and its sampler settings; what it imagines is returned on the CPU.
 
@@ -23,13 +24,14 @@ def as_imagine(
         model: Put into evaluation mode by this call.
         num_steps: Sampler steps for each frame; None takes the model's own.
         autoencoder: Of a world of latents, which then takes and gives pixels like any other.
+        solver: "euler" or "heun"; None takes the model's own.
     """
     model.eval()
 
     def imagine(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
         if autoencoder is not None:
             history = encode_clip(history, autoencoder, model.spec)
-        frames = rollout(model, history, actions, seeds=seeds, num_steps=num_steps)
+        frames = rollout(model, history, actions, seeds=seeds, num_steps=num_steps, solver=solver)
         if autoencoder is not None:
             frames = decode_frames(frames, autoencoder, model.spec)
         return Frames(

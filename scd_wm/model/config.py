@@ -18,6 +18,7 @@ _CHOICES = {
     "arch": ("scd", "entangled"),
     "context_mode": ("prefix", "token_concat"),
     "prediction": ("sample", "velocity"),
+    "solver": ("euler", "heun"),
 }
 
 
@@ -45,6 +46,7 @@ class WorldModelConfig:
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
+    solver: str = "euler"  # default solver; or "heun", of second order, 2 T - 1 evaluations
     draws: int = 1  # noise draws K per encoder pass in training
     full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where sampling starts
     interface_noise: float = 0.05  # deviation of the noise on the normed context; of "scd"

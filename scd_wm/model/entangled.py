@@ -247,7 +247,7 @@ class EntangledWorldModel(WorldModel):
         self.network.read(frame, self.network.action(frame.action, frame.action_valid), cache)
 
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int
+        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         action = self.network.action(frame.action, frame.action_valid)
@@ -262,7 +262,8 @@ class EntangledWorldModel(WorldModel):
                 return self.network.read_and_denoise(frame, seen, modulations[0], context)
             return self.network(seen, modulations[index], context)
 
-        return self.integrate(evaluate, self.base(frame.packed, frame.valid), eps, levels)
+        base = self.base(frame.packed, frame.valid)
+        return self.integrate(evaluate, base, eps, levels, solver)
 
 
 def attend_history(

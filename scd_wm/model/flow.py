@@ -8,13 +8,19 @@ Axes: B frames, M values of a packed frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from scd_wm.model.noise import derive, normal, uniform
+
+Denoise = Callable[[int, Tensor], Tensor]
+"""Maps (number i of the level, x_s at it, (B, M)) to the predicted sample x^, (B, M)."""
+
+Solver = Callable[[Denoise, Tensor, Sequence[float]], Tensor]
+"""Maps (denoiser, eps, levels from `levels`) to the sample, (B, M)."""
 
 # Below this a velocity made from a sample prediction would divide by almost nothing.
 MIN_NOISE_LEVEL = 0.05
@@ -63,21 +69,58 @@ def levels(num_steps: int) -> list[float]:
     return [1 - i / num_steps for i in range(num_steps)] + [0.0]
 
 
-def euler(denoise: Callable[[int, Tensor], Tensor], noise: Tensor, levels: list[float]) -> Tensor:
-    """Integrate the probability flow from pure noise to data.
+def euler(denoise: Denoise, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """Integrate the probability flow from noise towards data, with an error of order 1 / T.
 
     Written in x-prediction: x_s' = x_s + (s' - s) (x_s - x^) / s is the blend below, which at
     s' = 0 is exactly x^.
 
     Args:
-        denoise: Maps (number i of the level, x_s at it) to the predicted sample x^, (B, M).
-        noise: eps, (B, M).
-        levels: From `levels`.
+        denoise: Gives the predicted sample.
+        noise: x_s at the first level, (B, M): eps at s = 1.
+        levels: Falling noise levels, from `levels` or a part of them.
 
     Returns:
-        The sample, (B, M).
+        x_s at the last level, (B, M): the sample at s = 0.
     """
     x = noise
     for i, (now, then) in enumerate(pairwise(levels)):
         x = torch.lerp(denoise(i, x), x, then / now)
     return x
+
+
+def heun(denoise: Denoise, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """As `euler`, with an error of order 1 / T^2 for 2 T - 1 evaluations instead of T.
+
+    A step of Euler is followed by another with the mean of the velocities (x_s - x^) / s at both
+    ends (Karras et al. 2022, arXiv:2206.00364, algorithm 1, in our variables). There is no velocity
+    at s = 0, so the last step is Euler's; it is one step of local error 1 / T^2.
+    """
+    x = noise
+    for i, (now, then) in enumerate(pairwise(levels)):
+        sample = denoise(i, x)
+        end = torch.lerp(sample, x, then / now)
+        if then > 0:
+            mean = ((x - sample) / now + (end - denoise(i + 1, end)) / then) / 2
+            end = x + (then - now) * mean
+        x = end
+    return x
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun}
+
+
+def solver(name: str) -> Solver:
+    """Return a solver by its name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if name not in SOLVERS:
+        raise ValueError(f"solver must be one of {tuple(SOLVERS)}, got {name!r}")
+    return SOLVERS[name]
+
+
+def num_evaluations(num_steps: int, solver: str) -> int:
+    """Return how often a frame of `num_steps` sampler steps runs the denoiser."""
+    return 2 * num_steps - 1 if solver == "heun" else num_steps

@@ -71,9 +71,10 @@ class SCDWorldModel(WorldModel):
         self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
 
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int
+        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         c = self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
         context = self.decoder.context(c, frame.packed, frame.action, frame.action_valid)
-        return self.sample(context, self.base(frame.packed, frame.valid), eps, num_steps)
+        base = self.base(frame.packed, frame.valid)
+        return self.sample(context, base, eps, num_steps, solver)

@@ -21,6 +21,7 @@ from scd_wm.model import draws, flow, losses, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.layout import FrameLayout
 from scd_wm.spec import Spec
 
@@ -92,6 +93,7 @@ class WorldModel(nn.Module, ABC):
         super().__init__()
         self.spec, self.config = spec, config
         self.layout = FrameLayout(spec, config.patch_size)
+        self.few_steps: FewSteps | None = None  # set to also learn from a teacher's many steps
 
     @property
     @abstractmethod
@@ -129,7 +131,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int
+        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame into `cache`, which changes, and sample the next.
 
@@ -138,6 +140,7 @@ class WorldModel(nn.Module, ABC):
             cache: Of the frames before.
             eps: Standard normal noise, (B, M).
             num_steps: Sampler steps T.
+            solver: Of `flow.SOLVERS`.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
@@ -181,6 +184,10 @@ class WorldModel(nn.Module, ABC):
             loss, parts = draws.staged_mean_loss(one, count, shared, parameters)
         else:
             loss, parts = draws.mean_loss(one, count, shared)
+        if self.few_steps is not None:
+            few = self.few_steps.losses(self, sequence, history, context, seeds, average)
+            loss = loss + self.few_steps.weight * losses.total(few, self.config)
+            parts |= {f"few_steps_{name}": part.detach() for name, part in few.items()}
         return loss, parts
 
     def draw_losses(
@@ -330,7 +337,12 @@ class WorldModel(nn.Module, ABC):
         return rearrange(sample, "(b t) m -> b t m", t=num_frames)
 
     def sample(
-        self, context: DenoiserContext, base: Base, eps: Tensor, num_steps: int
+        self,
+        context: DenoiserContext,
+        base: Base,
+        eps: Tensor,
+        num_steps: int,
+        solver: str = "euler",
     ) -> tuple[Tensor, Tensor]:
         """Sample the frames that follow.
 
@@ -339,12 +351,13 @@ class WorldModel(nn.Module, ABC):
             base: Of these frames, (B, M).
             eps: Standard normal noise, (B, M).
             num_steps: Sampler steps T.
+            solver: Of `flow.SOLVERS`.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
 
         Raises:
-            ValueError: If `num_steps` is below 1.
+            ValueError: If `num_steps` is below 1, or there is no such solver.
         """
         levels = flow.levels(num_steps)
         modulations = list(self.denoiser.schedule(levels[:-1], context.action))
@@ -352,10 +365,15 @@ class WorldModel(nn.Module, ABC):
         def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
             return self.evaluate(noisy, levels[index], modulations[index], context)
 
-        return self.integrate(evaluate, base, eps, levels)
+        return self.integrate(evaluate, base, eps, levels, solver)
 
     def integrate(
-        self, evaluate: Evaluate, base: Base, eps: Tensor, levels: list[float]
+        self,
+        evaluate: Evaluate,
+        base: Base,
+        eps: Tensor,
+        levels: list[float],
+        solver: str = "euler",
     ) -> tuple[Tensor, Tensor]:
         """Follow the probability flow from noise to a frame; see `sample`."""
         logits = eps.new_zeros(0)
@@ -363,9 +381,19 @@ class WorldModel(nn.Module, ABC):
         def denoise(index: int, noisy: Tensor) -> Tensor:
             nonlocal logits
             raw, logits = evaluate(index, noisy)
-            if self.config.prediction == "velocity":
-                return noisy - levels[index] * raw
-            return self.layout.clamp(torch.addcmul(base.value, base.scale, raw))
+            return self.layout.clamp(self.predicted(raw, noisy, levels[index], base))
 
-        sample = flow.euler(denoise, eps, levels)
+        sample = flow.solver(solver)(denoise, eps, levels)
         return self.layout.clamp(sample), logits
+
+    def predicted(self, raw: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
+        """Return the sample x^, (B, M), that a raw prediction at one noise level means."""
+        if self.config.prediction == "velocity":
+            return noisy - level * raw
+        return torch.addcmul(base.value, base.scale, raw)
+
+    def raw_of(self, sample: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
+        """Return the raw prediction, (B, M), that means the sample x^: undoes `predicted`."""
+        if self.config.prediction == "velocity":
+            return (noisy - sample) / level
+        return (sample - base.value) / base.scale

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from scd_wm.model.few_steps import check_steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -28,6 +30,9 @@ class TrainConfig:
     cooldown_steps: int = 0  # over which they fall linearly to 0 at the end; needs steps
     clip_norm: float = 1.0  # largest norm of the gradient of all parameters
     ema_decay: float = 0.999  # of the averaged weights, once min(ema_decay, (1+n)/(10+n)) is there
+    distill_steps: int = 0  # sampler steps to learn from the initial model's many; 0 for none
+    distill_teacher_steps: int = 16  # sampler steps of the initial model; a multiple of them
+    distill_weight: float = 1.0  # of that loss beside the ordinary one
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights are float32
 
     log_every: int = 20  # steps between lines of log.jsonl
@@ -53,11 +58,15 @@ class TrainConfig:
             _check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("weight_decay", "warmup_steps", "cooldown_steps", "eval_every"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        for name in ("distill_steps", "distill_weight"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name in ("checkpoint_every", "checkpoint_every_s"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         decays = (*self.betas, self.ema_decay)
         _check(len(decays) == 3, "betas", self.betas, "two numbers")
         _check(all(0 <= x < 1 for x in decays), "betas and ema_decay", decays, "in [0, 1)")
+        if self.distill_steps:
+            check_steps(self.distill_steps, self.distill_teacher_steps)
         kinds = ("float32", "bfloat16")
         _check(self.precision in kinds, "precision", self.precision, f"one of {kinds}")
         if self.cooldown_steps and (self.steps is None or self.cooldown_steps > self.steps):

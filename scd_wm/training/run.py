@@ -152,6 +152,8 @@ def train_run(
         "versions": versions(),
     }
     model = build(spec, chosen, initial)
+    if model.few_steps is not None:  # a resumed run must learn from the same
+        config["teacher"] = model.few_steps.teacher_fingerprint()
     plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)), encoder)
     if stored is not None:
         _check_same(stored, plan.config, out)

@@ -13,6 +13,7 @@ from scd_wm.datasets.latents import LatentDataset
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.model.build import build_world_model
+from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import (
@@ -86,7 +87,15 @@ def configure(
     if seed is not None:
         training = replace(training, seed=seed)
     configs = apply_overrides(overrides, {"model": model, "train": training})
-    return replace(start, model=configs["model"], train=configs["train"])
+    model, training = configs["model"], configs["train"]
+    if training.distill_steps:
+        if init is None:
+            raise ValueError(
+                f"distill_steps={training.distill_steps} learns from a trained model's many "
+                "steps; name it with --init"
+            )
+        model = replace(model, num_steps=training.distill_steps)
+    return replace(start, model=model, train=training)
 
 
 def open_data(
@@ -142,6 +151,13 @@ def build(spec: Spec, recipe: Recipe, init: Init | None) -> WorldModel:
             changed = "; ".join(differences(asdict(init.model.config), asdict(recipe.model)))
             raise ValueError(f"overrides do not fit the weights of {init.path}: {changed}")
         model.load_state_dict(weights)
+        if recipe.train.distill_steps:
+            model.few_steps = FewSteps(
+                teacher=init.model,
+                num_steps=recipe.train.distill_steps,
+                teacher_steps=recipe.train.distill_teacher_steps,
+                weight=recipe.train.distill_weight,
+            )
     return model
 
 

@@ -56,6 +56,31 @@ def test_moving_region_is_the_changed_pixel_and_its_neighbours() -> None:
     assert region[0, 1].equal(expected)
 
 
+def _edge(width: int, column: int = 12) -> torch.Tensor:
+    """Return an image, (1, 1, 24, 24, 3), that turns from black to white over some pixels."""
+    ramp = ((torch.arange(24) - column) / width + 1).clamp(0, 1) * 240
+    return ramp.round().to(torch.uint8)[None, None, None, :, None].expand(1, 1, 24, 24, 3)
+
+
+def test_sharpness_of_a_spread_edge_falls_as_its_width_and_of_itself_is_one() -> None:
+    last = torch.zeros(1, 24, 24, 3, dtype=torch.uint8)
+    real = _edge(1)
+    assert metrics.sharpness(real, real, last).item() == 1
+    for width in (2, 4, 8):  # a ramp has `width` differences of 1 / width each
+        ratio = metrics.sharpness(_edge(width), real, last)
+        assert ratio.item() == pytest.approx(1 / width)
+
+
+def test_sharpness_counts_what_moved_in_either_and_nothing_that_rests() -> None:
+    last = _edge(1)[:, 0].clone()
+    real, imagined = last[:, None].clone(), last[:, None].clone()
+    assert metrics.sharpness(imagined, real, last).isnan()
+    real[0, 0, 3, 3] = 200
+    assert metrics.sharpness(imagined, real, last) == 0
+    imagined[0, 0, 20, 3] = 200  # as sharp, in another place
+    assert metrics.sharpness(imagined, real, last) == 1
+
+
 @pytest.mark.parametrize("size", [11, 24, 40])
 def test_ssim_equals_torchmetrics(size: int) -> None:
     a, b = images(0, size), images(0, size)

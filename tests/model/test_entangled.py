@@ -19,8 +19,12 @@ from .learning import learn_one_clip
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
-def test_a_cached_fused_rollout_equals_passes_over_the_whole_history(num_steps: int) -> None:
+@pytest.mark.parametrize(
+    ("num_steps", "solver"), [(1, "euler"), (3, "euler"), (1, "heun"), (3, "heun")]
+)
+def test_a_cached_fused_rollout_equals_passes_over_the_whole_history(
+    num_steps: int, solver: str
+) -> None:
     """Out to three windows: the training path reads all frames again for every new one."""
     model = testing.entangled().double()
     horizon = 3 * model.config.window
@@ -30,15 +34,20 @@ def test_a_cached_fused_rollout_equals_passes_over_the_whole_history(num_steps: 
     packed, taken = model.layout.pack(history), torch.cat([history.actions, actions], dim=1)
     for t in range(horizon):
         keys = noise.derive(state.keys, state.num_imagined)
-        step(model, state, actions[:, t], num_steps)
-        expected = _next_frame(model, packed, taken[:, : t + 2], keys, num_steps)
+        step(model, state, actions[:, t], num_steps, solver)
+        settings = (num_steps, solver)
+        expected = _next_frame(model, packed, taken[:, : t + 2], keys, settings)
         torch.testing.assert_close(state.last, expected, **TOLERANCE)
         packed = torch.cat([packed, state.last[:, None]], dim=1)
 
 
 @torch.inference_mode()
 def _next_frame(
-    model: EntangledWorldModel, packed: Tensor, actions: Tensor, keys: Tensor, num_steps: int
+    model: EntangledWorldModel,
+    packed: Tensor,
+    actions: Tensor,
+    keys: Tensor,
+    settings: tuple[int, str],
 ) -> Tensor:
     """Return the frame after `packed`, (B, T, M), as training's passes would sample it."""
     batch, num_frames = packed.shape[:2]
@@ -48,7 +57,7 @@ def _next_frame(
     eps = torch.zeros_like(packed)
     eps[:, -1] = noise.normal(keys, model.layout.num_values, packed.dtype)
     base = model.base(packed, sequence.valid[:, :-1]).flatten()
-    sample, _ = model.sample(context, base, eps.flatten(0, 1), num_steps)
+    sample, _ = model.sample(context, base, eps.flatten(0, 1), *settings)
     return sample.reshape(batch, num_frames, -1)[:, -1]
 
 

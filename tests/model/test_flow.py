@@ -19,34 +19,52 @@ def _posterior_mean(x: Tensor, s: Tensor) -> Tensor:
     return MEAN + gain * (x - (1 - s) * MEAN)
 
 
-def _euler(eps: Tensor, num_steps: int) -> Tensor:
+def _sample(solver: str, eps: Tensor, num_steps: int) -> Tensor:
     levels = flow.levels(num_steps)
-    return flow.euler(lambda i, x: _posterior_mean(x, torch.tensor(levels[i])), eps, levels)
+    return flow.SOLVERS[solver](
+        lambda i, x: _posterior_mean(x, torch.tensor(levels[i])), eps, levels
+    )
 
 
-def test_euler_converges_with_order_one_to_the_exact_end_of_the_flow() -> None:
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+def test_a_solver_converges_with_its_order_to_the_exact_end_of_the_flow(
+    solver: str, order: int
+) -> None:
     eps = torch.randn(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = MEAN + STD * eps  # the flow keeps quantiles, and s = 1 has mean 0, deviation 1
-    errors = [(_euler(eps, steps) - exact).abs().mean() for steps in (32, 64, 128)]
+    errors = [(_sample(solver, eps, steps) - exact).abs().mean() for steps in (32, 64, 128)]
     for coarse, fine in pairwise(errors):
-        assert 1.8 < coarse / fine < 2.2
+        assert 0.9 * 2**order < coarse / fine < 1.1 * 2**order
 
 
-def test_one_euler_step_is_the_prediction_from_pure_noise() -> None:
+@pytest.mark.parametrize("solver", flow.SOLVERS)
+def test_one_step_is_the_prediction_from_pure_noise(solver: str) -> None:
     eps = torch.randn(10, 1)
-    assert torch.allclose(_euler(eps, 1), torch.full((10, 1), MEAN))
+    assert torch.allclose(_sample(solver, eps, 1), torch.full((10, 1), MEAN))
 
 
-def test_the_sampler_asks_for_noise_levels_from_one_down_to_one_step_above_zero() -> None:
-    asked: list[float] = []
+@pytest.mark.parametrize(
+    ("solver", "asked"),
+    [("euler", [1.0, 0.75, 0.5, 0.25]), ("heun", [1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25])],
+)
+def test_a_solver_asks_for_noise_levels_from_one_down_to_one_step_above_zero(
+    solver: str, asked: list[float]
+) -> None:
+    got: list[float] = []
     levels = flow.levels(4)
 
     def denoise(index: int, x: Tensor) -> Tensor:
-        asked.append(levels[index])
+        got.append(levels[index])
         return x
 
-    flow.euler(denoise, torch.zeros(1, 1, dtype=torch.float64), levels)
-    assert asked == [1.0, 0.75, 0.5, 0.25]
+    flow.solver(solver)(denoise, torch.zeros(1, 1, dtype=torch.float64), levels)
+    assert got == asked
+    assert flow.num_evaluations(4, solver) == len(got)
+
+
+def test_an_unknown_solver_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(ValueError, match=r"one of \('euler', 'heun'\), got 'rk4'"):
+        flow.solver("rk4")
 
 
 def test_zero_steps_are_refused() -> None:

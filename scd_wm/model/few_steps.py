@@ -1,0 +1,160 @@
+"""Distillation: a model learns to reach in few sampler steps what a frozen copy reaches in many.
+
+One evaluation gives the mean of all futures, which is blurred where the future is uncertain; many
+give one future, sharp. But a sampler is deterministic once its noise is drawn: the same noise leads
+the teacher to one certain frame. The student follows from the same noise in its few steps, each of
+which learns to land where the teacher is at that noise level. It starts every step from where its
+own steps before have led, so it learns to go on from its own mistakes, as it must when it samples
+(trajectories of a teacher: Luhman and Luhman 2021, arXiv:2101.02388; halving the steps again and
+again, from noised data: Salimans and Ho 2022, arXiv:2202.00512).
+
+That a step starts at the student's own x_s is not a detail here: a sample prediction sees x_s in
+proportion to 1 - s, so its first step, at s = 1, is blind and leads to the mean whatever the noise.
+Only from the second step on can the noise decide which future it becomes.
+
+Each reads the history once. What the teacher's steps add is evaluations of the denoiser without
+gradients: of the light decoder alone in `scd`, of all layers in `entangled`.
+
+Axes: B clips, T frames, F = B (T - 1) frames to predict, M values of a packed frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from scd_wm.model import flow, losses, noise
+from scd_wm.model.denoiser import DenoiserContext
+
+if TYPE_CHECKING:
+    from scd_wm.model.world_model import Base, Sequence, WorldModel
+
+_NOISE = 64  # purpose of the keys of the noise, beside those of `WorldModel`
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewSteps:
+    """What a model needs to learn from a teacher; it is no part of its weights.
+
+    Args:
+        teacher: A model of the same world; it does not change.
+        num_steps: Steps T of the student.
+        teacher_steps: Steps of the teacher.
+        weight: Of the loss beside the ordinary one.
+
+    Raises:
+        ValueError: If the teacher's steps are not a multiple of the student's.
+    """
+
+    teacher: WorldModel
+    num_steps: int
+    teacher_steps: int
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_steps(self.num_steps, self.teacher_steps)
+
+    def teacher_fingerprint(self) -> str:
+        """Return a text that tells the teacher's weights from others."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.teacher.state_dict().items()):
+            digest.update(name.encode() + weight.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def losses(
+        self,
+        student: WorldModel,
+        sequence: Sequence,
+        history: Tensor,
+        context: DenoiserContext,
+        seeds: Tensor,
+        average: losses.Average | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the mean error of the student's steps, of each modality.
+
+        It is in the units of the ordinary loss: of the residual, or of the velocity.
+
+        Args:
+            student: The model that learns.
+            sequence: The clips, of T frames.
+            history: Frames 0 to T - 2 as they were read, (B, T - 1, M).
+            context: What the student has read of them, F frames.
+            seeds: One int64 a row, (B,).
+            average: Of the processes that share the batch; None: there is one.
+        """
+        index = torch.arange(history.shape[1]).to(seeds)
+        keys = noise.derive(noise.derive(seeds, _NOISE)[:, None], index)
+        eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).to(history.dtype)
+        base = student.base(history, sequence.valid[:, :-1]).flatten()
+        if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
+            context = student.contexts(sequence, history, None)
+        targets = self._teacher_path(sequence, history, base, eps)
+        errors = list(_step_errors(student, context, base, eps, targets))
+        valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
+        return losses.frame_losses(student.layout, torch.stack(errors).mean(0), valid, average)
+
+    @torch.no_grad()
+    def _teacher_path(
+        self, sequence: Sequence, history: Tensor, base: Base, eps: Tensor
+    ) -> list[Tensor]:
+        """Return where the teacher is at the end of each of the student's steps, (F, M) each."""
+        teacher = self.teacher.to(history.device)
+        context = teacher.contexts(sequence, history, None)
+        levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
+        raw = _evaluations(teacher, context, levels)
+        x, path = eps, []
+        for k, (now, then) in enumerate(pairwise(levels)):
+            sample = teacher.layout.clamp(teacher.predicted(raw(k, x), x, now, base))
+            x = torch.lerp(sample, x, then / now)
+            if (k + 1) % stride == 0:
+                path.append(x)
+        return path
+
+
+def check_steps(num_steps: int, teacher_steps: int) -> None:
+    """Raise ValueError if a student of so many steps cannot learn from a teacher of so many."""
+    if num_steps < 1 or teacher_steps <= num_steps or teacher_steps % num_steps:
+        raise ValueError(
+            "distill_teacher_steps must be a multiple of distill_steps and more, so that the "
+            f"teacher passes the student's noise levels, got {teacher_steps} and {num_steps}"
+        )
+
+
+def _step_errors(
+    student: WorldModel,
+    context: DenoiserContext,
+    base: Base,
+    eps: Tensor,
+    targets: list[Tensor],
+) -> Iterator[Tensor]:
+    """Yield the squared error of the raw prediction at each of the student's steps, (F, M).
+
+    A step from s to s' moves x_s by (s - s') / s towards the predicted sample. What it should
+    predict is therefore the point at which the line from x_s through the target ends, at s = 0.
+    """
+    levels = flow.levels(len(targets))
+    raw_at, x = _evaluations(student, context, levels), eps
+    for k, (now, then) in enumerate(pairwise(levels)):
+        raw = raw_at(k, x)
+        aim = x + (targets[k] - x) * (now / (now - then))
+        yield (raw - student.raw_of(aim, x, now, base)).square()
+        sample = student.layout.clamp(student.predicted(raw.detach(), x, now, base))
+        x = torch.lerp(sample, x, then / now)
+
+
+def _evaluations(
+    model: WorldModel, context: DenoiserContext, levels: list[float]
+) -> Callable[[int, Tensor], Tensor]:
+    """Return a function from (number of the level, x_s at it) to the raw prediction."""
+    modulations = list(model.denoiser.schedule(levels[:-1], context.action))
+
+    def evaluate(index: int, x: Tensor) -> Tensor:
+        return model.evaluate(x, levels[index], modulations[index], context)[0]
+
+    return evaluate

@@ -1,0 +1,67 @@
+"""Distillation as a stage of training: from `--init`, resumed, exported."""
+
+from pathlib import Path
+
+import pytest
+
+from scd_wm.training import files
+from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.config import TrainConfig
+from scd_wm.training.run_log import read_log
+
+from .conftest import Train
+from .test_run import same, weights
+
+FEW = ("distill_steps=2", "distill_teacher_steps=4", "log_every=1")
+
+
+@pytest.mark.parametrize("arch", ["scd", "entangled"])
+def test_a_distilled_run_resumes_exactly_and_samples_in_as_many_steps(
+    train_small: Train, tmp_path: Path, arch: str
+) -> None:
+    first = tmp_path / "first"
+    train_small(first, 2, (f"arch={arch}", "num_steps=7"))
+    train_small(tmp_path / "whole", 5, FEW, init=first)
+    train_small(tmp_path / "parts", 2, FEW, init=first)
+    train_small(tmp_path / "parts", 5, FEW, init=first, resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert load_world_model(tmp_path / "whole").config.num_steps == 2
+    lines = read_log(tmp_path / "parts")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert all(line["few_steps_vector"] > 0 for line in lines)
+    train_small(tmp_path / "plain", 5, ("log_every=1",), init=first)
+    assert not same(weights(tmp_path / "whole"), weights(tmp_path / "plain"))
+    assert "few_steps_vector" not in read_log(tmp_path / "plain")[0]
+
+
+def test_a_distilled_run_does_not_go_on_with_another_teacher(
+    train_small: Train, tmp_path: Path
+) -> None:
+    first, run = tmp_path / "first", tmp_path / "run"
+    train_small(first, 2)
+    train_small(run, 2, FEW, init=first)
+    teacher = files.read_json(run / "config.json")["teacher"]
+    train_small(first, 3, resume=True)
+    with pytest.raises(ValueError, match=f"teacher was '{teacher}' and is "):
+        train_small(run, 4, FEW, init=first, resume=True)
+
+
+def test_a_model_that_was_distilled_does_not_teach_itself_again(
+    train_small: Train, tmp_path: Path
+) -> None:
+    train_small(tmp_path / "first", 2)
+    train_small(tmp_path / "second", 2, FEW, init=tmp_path / "first")
+    train_small(tmp_path / "third", 2, ("log_every=1",), init=tmp_path / "second")
+    assert "few_steps_vector" not in read_log(tmp_path / "third")[0]
+
+
+def test_distillation_needs_a_teacher_and_steps_that_fit(
+    train_small: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"distill_steps=2 learns from .*; name it with --init"):
+        train_small(tmp_path / "run", overrides=FEW)
+    with pytest.raises(ValueError, match=r"multiple of distill_steps and more.*got 16 and 3"):
+        TrainConfig(steps=1, distill_steps=3)
+    with pytest.raises(ValueError, match="distill_weight must be at least 0, got -1"):
+        TrainConfig(steps=1, distill_weight=-1)
+    assert list(tmp_path.iterdir()) == []
