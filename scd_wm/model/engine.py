@@ -103,7 +103,7 @@ class PackedLinear(nn.Linear):
 
     def pack(self) -> None:
         """Lay out the weight as it is now."""
-        self.version = self.weight._version  # counts changes in place
+        self.version = _num_changes(self.weight)
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,10 +111,15 @@ class PackedLinear(nn.Linear):
         if torch.is_grad_enabled() or x.numel() * self.out_features < LEAST_WORK:
             x = super().forward(x)
             return F.gelu(x, approximate="tanh") if self.has_gelu else x
-        if self.weight._version != self.version:
+        if _num_changes(self.weight) != self.version:
             self.pack()
         after = ("gelu", [], "tanh") if self.has_gelu else ("none", [], "")
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *after)
+
+
+def _num_changes(weight: Tensor) -> int:
+    """Return how often a tensor was changed in place; one made for inference does not tell."""
+    return -1 if weight.is_inference() else weight._version
 
 
 class JointAttention(Attention):
@@ -175,17 +180,17 @@ def _as(kind: type[nn.Module], module: nn.Module) -> nn.Module:
 
 
 def _with_gelu(layers: nn.Sequential) -> Iterator[nn.Module]:
-    """Yield layers; a linear one that GELU by tanh follows does it too."""
-    after = [*layers, None][1:]
-    for layer, following in zip(layers, after, strict=True):
-        if isinstance(layer, PackedLinear):
-            layer.has_gelu = _is_gelu(following)
-            yield layer
-        elif not _is_gelu(layer):
-            yield layer
+    """Yield as many layers; a linear one that GELU by tanh follows does it too."""
+    before: nn.Module | None = None
+    for layer in layers:
+        if isinstance(before, PackedLinear) and _is_gelu(layer):
+            before.has_gelu = True
+            layer = nn.Identity()  # the layers after it keep their numbers, and parameters names
+        yield layer
+        before = layer
 
 
-def _is_gelu(layer: nn.Module | None) -> bool:
+def _is_gelu(layer: nn.Module) -> bool:
     return isinstance(layer, nn.GELU) and layer.approximate == "tanh"
 
 
