@@ -88,10 +88,15 @@ CASES: dict[str, LatencyConfig] = {
     "short": LatencyConfig(),
     "paper": LatencyConfig(dim=1024, history=150, sampler_steps=50, contestants=_SPLITS),
     "stream": LatencyConfig(
-        dim=192,
+        dim=256,
         history=4,
         sampler_steps=3,
-        contestants=(("prefix", 6, 1), ("token_concat", 6, 1), ("entangled", 6, 1)),
+        contestants=(
+            ("prefix", 2, 1),
+            ("prefix", 3, 1),
+            ("token_concat", 3, 1),
+            ("entangled", 3, 1),
+        ),
     ),
 }
 """Name: short history as robots have, the paper's regime, and a small model that runs as fast as it
