@@ -145,7 +145,7 @@ def report_on(
     """
     colours = parse_colours(tracked_colours)
     config = EvaluationConfig() if config is None else config
-    model = load_world_model(run, device or default_device())
+    model = load_world_model(run, device or default_device(), engine="auto")
     autoencoder = load_world_autoencoder(run, device or default_device())
     held_out, spec = open_run_data(run, data), model.spec.pixels
     held_out.prepare()

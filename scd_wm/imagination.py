@@ -200,10 +200,9 @@ def step(
         raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
     normal_action = model.layout.normalise_vector("action", actions.to(state.last))
     frame = Frame(state.last, state.valid, normal_action, _has_action(state))
-    keys = noise.derive(state.keys, state.num_imagined)
-    eps = noise.normal(keys, model.layout.num_values, state.last.dtype)
     num_steps = model.config.num_steps if num_steps is None else num_steps
     solver = model.config.solver if solver is None else solver
+    eps = _noise(model, state) if model.needs_noise(num_steps) else torch.zeros_like(state.last)
     sample, logits = model.next_frame(frame, state.cache, eps, num_steps, solver)
     state.last, state.valid = sample, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
@@ -262,12 +261,36 @@ def observed(spec: Spec, observation: Mapping[str, Tensor]) -> Clip:
     return frame
 
 
+def _noise(model: WorldModel, state: RolloutState) -> Tensor:
+    """Return the noise of each row's next frame, (B, M)."""
+    keys = noise.derive(state.keys, state.num_imagined)
+    return noise.normal(keys, model.layout.num_values, state.last.dtype)
+
+
 def _has_action(state: RolloutState) -> Tensor:
     """Return which rows have an action, (B,) bool: all but those at the start frame."""
     if min(state.cache.num_frames) > 0:
         return torch.ones(len(state.last), dtype=torch.bool, device=state.last.device)
     has_past = torch.tensor(state.cache.num_frames, device=state.valid.device) > 0
     return state.valid.any(dim=1) | has_past
+
+
+@torch.inference_mode()
+def warm_up(model: WorldModel, batch: int, num_steps: int | None = None) -> None:
+    """Imagine a few frames of nothing, so that the first real ones are as fast as the others.
+
+    Memory is taken and, with `engine="compile"`, code is compiled: for this batch size and for each
+    length that the history of the entangled model has until its window is full.
+
+    Args:
+        model: As it will be used, see `scd_wm.model.engine.prepare`.
+        batch: Rows of the rollouts to come.
+        num_steps: As in `step`.
+    """
+    state = begin(model, start_frame(model.spec, batch))
+    actions = state.last.new_zeros(batch, model.spec.action.dim)
+    for _ in range(model.config.window + 1):
+        step(model, state, actions, num_steps)
 
 
 def decode(model: WorldModel, packed: Tensor, logits: Tensor) -> Frames:

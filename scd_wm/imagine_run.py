@@ -89,7 +89,7 @@ def imagine_run(
     """
     out, config = Path(out), ImagineConfig() if config is None else config
     check_out(out, FORMAT)
-    model = load_world_model(run, device or default_device())
+    model = load_world_model(run, device or default_device(), engine="auto")
     autoencoder = load_world_autoencoder(run, device or default_device())
     source = open_run_data(run, data)
     fitting_horizons(source, config.history, (config.horizon,))

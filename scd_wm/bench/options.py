@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from scd_wm.model.engine import ENGINES
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -24,7 +26,7 @@ class BenchOptions:
     rounds: int = 5  # in which every contestant has a turn
     turn_s: float = 1.0  # seconds of a turn, at least
     peak_turn_s: float = 0.05  # the same for a matrix product of the machine's peak
-    compiles: bool = False  # what runs at every sampler step, by torch.compile
+    engine: str = "auto"  # of imagination, see scd_wm.model.engine; training is plain or "compile"
     profiles: bool = False  # also say where the time goes
 
     def __post_init__(self) -> None:
@@ -34,10 +36,17 @@ class BenchOptions:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {tuple(DTYPES)}, got {self.dtype!r}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {ENGINES}, got {self.engine!r}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is cuda, but torch finds no CUDA GPU; use --device cpu")
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch compiles what runs at every sampler step."""
+        return self.engine == "compile"
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -25,7 +25,9 @@ from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
 from scd_wm.bench.results import Result, Row
 from scd_wm.bench.timing import Contestant, take_turns
 from scd_wm.imagination import Frames
+from scd_wm.model.engine import chosen, prepare
 from scd_wm.model.presets import state, tiny
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 ELITES = 0.1  # share of the candidates that the next distribution is fitted to
@@ -135,9 +137,26 @@ def _time_plans(
 
 
 def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tuple[Planner, Row]:
-    model = models.build(entry, options).eval()
-    history = models.history(entry, 1, options, entry.config.window)
-    begun = imagination.begin(model, history)
+    plain = models.build(entry, options).eval()
+    action = models.actions(entry, 1, options)
+    row = {
+        "model": entry.name,
+        "shape": entry.shape,
+        "batch": config.candidates,
+        "dtype": options.dtype,
+        "threads": torch.get_num_threads(),
+        "engine": chosen(plain, options.engine),
+        "parameters": models.num_parameters(plain),
+        # The counter knows torch's own layers.
+        "counted": count_flops(Planner(_costs(plain, entry, options), config, action).iterate),
+    }
+    model = prepare(plain, options.engine)
+    return Planner(_costs(model, entry, options), config, action), row
+
+
+def _costs(model: WorldModel, entry: Entry, options: BenchOptions) -> Callable[[Tensor], Tensor]:
+    """Return what maps plans, (B, T, A), that begin at one history, to their costs, (B,)."""
+    begun = imagination.begin(model, models.history(entry, 1, options, entry.config.window))
 
     def imagine(plans: Tensor) -> Tensor:
         state, total = begun.fork(*plans.shape[:2]), plans.new_zeros(len(plans))
@@ -145,20 +164,7 @@ def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tup
             total += _cost(imagination.step(model, state, plans[:, t]))
         return total
 
-    action = models.actions(entry, 1, options)
-    planner = Planner(imagine, config, action)
-    row = {
-        "model": entry.name,
-        "shape": entry.shape,
-        "batch": config.candidates,
-        "dtype": options.dtype,
-        "threads": torch.get_num_threads(),
-        "parameters": models.num_parameters(model),
-        "counted": count_flops(planner.iterate),
-    }
-    if options.compiles:
-        models.compile_decoder(model)
-    return planner, row
+    return imagine
 
 
 class Planner:

@@ -13,6 +13,7 @@ from scd_wm.console import layer_split, name_list, number_list, plain_rows, show
 
 CASES = ("short", "paper", "stream")  # of scd_wm.bench.latency, which needs torch
 MODES = ("prefix", "token_concat", "entangled")  # of scd_wm.bench.models
+ENGINES = ("auto", "plain", "packed", "compile")  # of scd_wm.model.engine
 QUICK_ROUNDS = 2
 
 
@@ -95,7 +96,7 @@ def _add_training(kinds: Commands) -> argparse.ArgumentParser:
     _sizes(parser, "--draws", "noise draws")
     _layers(parser)
     _modes(parser)
-    _measuring(parser, rounds=3, turn_s=1.0)
+    _measuring(parser, rounds=3, turn_s=1.0, engines=("plain", "compile"))
     return parser
 
 
@@ -148,12 +149,22 @@ def _modes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _measuring(parser: argparse.ArgumentParser, rounds: int, turn_s: float) -> None:
+def _measuring(
+    parser: argparse.ArgumentParser,
+    rounds: int,
+    turn_s: float,
+    engines: tuple[str, ...] = ENGINES,
+) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", default=rounds, help="turns of each")
     parser.add_argument(
         "--turn-s", type=float, metavar="S", default=turn_s, help="seconds of a turn, at least"
     )
-    parser.add_argument("--compile", action="store_true", help="compile what runs at every step")
+    parser.add_argument(
+        "--engine",
+        choices=engines,
+        default=engines[0],
+        help="how models are run; default: %(default)s",
+    )
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     _machine(parser)
 
@@ -248,7 +259,7 @@ def _options(args: argparse.Namespace) -> Any:
         rounds=min(args.rounds, QUICK_ROUNDS) if args.quick else args.rounds,
         turn_s=0.0 if args.quick else args.turn_s,
         peak_turn_s=0.0 if args.quick else BenchOptions.peak_turn_s,
-        compiles=args.compile,
+        engine=args.engine,
         profiles=args.profile,
     )
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from scd_wm.model.attention import attend_all, attend_part, merge_parts
+from scd_wm.model.blocks import Attend
 from scd_wm.model.config import WorldModelConfig
 
 
@@ -120,6 +122,23 @@ class RingCache:
         own = self.own_frames()
         return self._mix(layer, q, own, self._pass(layer, own, k, v))
 
+    def passing(self, num_tokens: int) -> tuple[Attend, ...]:
+        """Return `attend_passing` of each layer until the next frame is kept.
+
+        All that is the same for the steps of a frame is done here, once.
+
+        Args:
+            num_tokens: Passing tokens of a row.
+        """
+        layers = range(len(self.keys))
+        own = self.own_frames()
+        if self.shared is not None and self.window > own[0]:
+            return tuple(partial(self.attend_passing, layer) for layer in layers)
+        end = self._passing_place(own) + num_tokens
+        mask = None if _all_equal(own) else self._held(own, end)
+        parts = zip(self.keys[:, :, :end], self.values[:, :, :end], strict=True)
+        return tuple(partial(attend_behind, keys, values, mask) for keys, values in parts)
+
     def attend_both(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Do `attend` for the first N tokens and then `attend_passing` for the rest."""
         n = self.num_tokens
@@ -146,11 +165,15 @@ class RingCache:
 
     def _pass(self, layer: int, own: list[int], k: Tensor, v: Tensor) -> int:
         """Put passing tokens behind the frames kept; return where they end."""
-        first = self.num_tokens * (min(own[0], self.slots) if _all_equal(own) else self.slots)
+        first = self._passing_place(own)
         end = first + k.shape[1]
         self.keys[layer, :, first:end] = k
         self.values[layer, :, first:end] = v
         return end
+
+    def _passing_place(self, own: list[int]) -> int:
+        """Return where passing tokens begin: behind the frames kept."""
+        return self.num_tokens * (min(own[0], self.slots) if _all_equal(own) else self.slots)
 
     def _mix(self, layer: int, q: Tensor, own: list[int], end: int) -> Tensor:
         """Attend to the first `end` tokens of the ring and to the shared frames still in sight."""
@@ -271,29 +294,47 @@ class RingCache:
         """Return a cache of the same frames that shares none: each row has all of its own."""
         if self.shared is None:
             return self
-        shape = list(self.keys.shape)
-        shape[2] = self.window * self.num_tokens + self.num_scratch
-        keys, values = self.keys.new_zeros(shape), self.keys.new_zeros(shape)
-        whole = replace(self, keys=keys, values=values, shared=None)
-        for row, (own, count) in enumerate(zip(self.own_frames(), self.num_frames, strict=True)):
-            for frame in range(max(0, count - self.window), count):
-                source = self._frame(row, frame, count - own)
-                slot = frame % self.window * self.num_tokens
-                keys[:, row, slot : slot + self.num_tokens] = source[0]
-                values[:, row, slot : slot + self.num_tokens] = source[1]
+        whole = replace(self, keys=self._room(), values=self._room(), shared=None)
+        counts, own = torch.tensor(self.num_frames), torch.tensor(self.own_frames())
+        first = (counts - own)[:, None]  # (B, 1) the first frame that the ring holds
+        frame = counts[:, None] - torch.arange(1, self.window + 1)  # (B, W) the newest first
+        rows = torch.arange(self.batch)[:, None].expand_as(frame)
+        length = self.shared.keys.shape[2] // self.num_tokens
+        is_own, is_shared = frame >= first, (frame >= 0) & (frame < first)
+        for to, ring, shared in (
+            (whole.keys, self.keys, self.shared.keys),
+            (whole.values, self.values, self.shared.values),
+        ):
+            to, ring, shared = (self._by_frame(x) for x in (to, ring, shared))
+            self._copy(to, ring, rows, rows, frame, (frame - first) % self.slots, is_own)
+            histories, places = rows // self.shared.branches, length - first + frame
+            self._copy(to, shared, rows, histories, frame, places, is_shared)
         return whole
 
-    def _frame(self, row: int, frame: int, num_shared: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values of a frame of a row, (L, N, H, K) each."""
-        assert self.shared is not None
-        if frame >= num_shared:
-            first = (frame - num_shared) % self.slots * self.num_tokens
-            part = slice(first, first + self.num_tokens)
-            return self.keys[:, row, part], self.values[:, row, part]
-        keys, values = self.shared.keys, self.shared.values
-        first = keys.shape[2] - (num_shared - frame) * self.num_tokens
-        part, history = slice(first, first + self.num_tokens), row // self.shared.branches
-        return keys[:, history, part], values[:, history, part]
+    def _room(self) -> Tensor:
+        """Return room for keys of all W frames."""
+        num_kept = self.window * self.num_tokens + self.num_scratch
+        return self.keys.new_zeros(*self.keys.shape[:2], num_kept, *self.keys.shape[3:])
+
+    def _by_frame(self, x: Tensor) -> Tensor:
+        """Return keys or values with frames apart, (L, B, frames, N, H, K), a view."""
+        length = x.shape[2] // self.num_tokens * self.num_tokens
+        return x[:, :, :length].unflatten(2, (-1, self.num_tokens))
+
+    def _copy(
+        self,
+        to: Tensor,
+        source: Tensor,
+        rows: Tensor,
+        source_rows: Tensor,
+        frames: Tensor,
+        places: Tensor,
+        chosen: Tensor,
+    ) -> None:
+        """Copy chosen frames to their slots; the last five are (B, W)."""
+        index = (x[chosen].to(to.device) for x in (rows, frames % self.window, source_rows, places))
+        row, slot, source_row, place = index
+        to[:, row, slot] = source[:, source_row, place]
 
     def _in_order(self, branches: int) -> SharedFrames:
         """Return the frames of the ring in order of time, to be shared."""
@@ -305,6 +346,24 @@ class RingCache:
         rows = torch.arange(self.batch, device=self.keys.device)[:, None]
         index = (slice(None), rows, token.flatten(1))
         return SharedFrames(self.keys[index], self.values[index], list(self.num_frames), branches)
+
+
+def attend_behind(
+    keys: Tensor, values: Tensor, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
+    """Put keys and values at the end of those kept and attend to all.
+
+    Args:
+        keys: Of a layer, (B, S + N, H, K); the last N change.
+        values: Of a layer, (B, S + N, H, K); the last N change.
+        mask: Which may be seen, (B, 1, 1, S + N) bool; None means all.
+        q: Queries of the new tokens, (B, N, H, K).
+        k: Their keys, (B, N, H, K).
+        v: Their values, (B, N, H, K).
+    """
+    keys[:, -k.shape[1] :] = k
+    values[:, -v.shape[1] :] = v
+    return attend_all(q, keys, values, mask)
 
 
 def _all_equal(counts: list[int]) -> bool:

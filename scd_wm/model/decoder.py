@@ -78,9 +78,9 @@ class DiffusionDecoder(FrameDenoiser):
             PrefixReader(config.dim, config.num_heads) for _ in self.blocks if is_prefix
         )
         self.join = nn.Linear(config.dim, config.dim) if is_prefix else None
-        positions = torch.cat([torch.zeros(layout.num_tokens, 1), layout.positions()], dim=1)
-        self.register_buffer("positions", positions, persistent=False)
-        self.positions: Tensor
+        place = self._place_table(layout)
+        self.register_buffer("table", self._sequence_table(place), persistent=False)
+        self.table: Tensor  # (2, ..., K) rotary angles of the sequence, its first N those of places
 
     def context(
         self, context: Tensor, last: Tensor, action: Tensor, action_valid: Tensor
@@ -94,23 +94,24 @@ class DiffusionDecoder(FrameDenoiser):
             action_valid: (B,) bool.
         """
         embedded = self.action(action, action_valid)
-        place = self._rotation(context.dtype)
-        table = self._sequence_rotation(place)
         if self.join is None:
-            return DecoderContext(embedded, last, context, [], table)
+            return DecoderContext(embedded, last, context, [], self.table)
+        place = self.table[:, : self.num_tokens]
         prefix = [reader(context, place) for reader in self.readers]
-        return DecoderContext(embedded, last, self.join(context), prefix, table)
+        return DecoderContext(embedded, last, self.join(context), prefix, self.table)
 
-    def _sequence_rotation(self, place: Tensor) -> Tensor:
+    def _place_table(self, layout: FrameLayout) -> Tensor:
+        """Return the table of the tokens of a frame, (2, N, K); all are of one time."""
+        positions = torch.cat([torch.zeros(layout.num_tokens, 1), layout.positions()], dim=1)
+        c, dtype = self.config, torch.get_default_dtype()
+        return rotation(positions, c.dim // c.num_heads, c.rope_theta, dtype)
+
+    def _sequence_table(self, place: Tensor) -> Tensor:
         """Return the table of the whole sequence: both tokens of a place have its angles."""
         query = place.new_zeros(2, len(self.query), place.shape[-1])
         query[0] = 1.0  # the outcome query has no place: angle 0
         parts = [place, query] if self.join is not None else [place, place, query]
         return torch.cat(parts, dim=1)
-
-    def _rotation(self, dtype: torch.dtype) -> Tensor:
-        c = self.config
-        return rotation(self.positions, c.dim // c.num_heads, c.rope_theta, dtype)
 
 
 def attend_prefix(prefix: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:

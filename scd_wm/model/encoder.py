@@ -16,7 +16,7 @@ from scd_wm.model.blocks import ActionEmbedding, Blocks, FinalNorm, NoiseLevelEm
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.rope import frame_rotation
+from scd_wm.model.rope import FrameRotation
 from scd_wm.model.tokenizer import FrameEmbedding
 
 
@@ -35,13 +35,13 @@ class CausalEncoder(nn.Module):
         self.noise_level = NoiseLevelEmbedding(config.dim)
         self.blocks = Blocks(config, config.encoder_layers)
         self.final = FinalNorm(config.dim)
-        self.register_buffer("positions", layout.positions(), persistent=False)
-        self.positions: Tensor
+        head_dim = config.dim // config.num_heads
+        self.rotation = FrameRotation(layout.positions(), head_dim, config.rope_theta)
 
     def empty_cache(self, batch: int) -> RingCache:
         """Return a cache for `batch` rows that have seen no frame."""
         c = self.config
-        return RingCache.empty(c, c.encoder_layers, batch, len(self.positions), self.embed.place)
+        return RingCache.empty(c, c.encoder_layers, batch, len(self.embed.place), self.embed.place)
 
     def forward(
         self,
@@ -64,7 +64,7 @@ class CausalEncoder(nn.Module):
             Contexts c, (B, T, N, D).
         """
         frames = torch.arange(packed.shape[1], device=packed.device)
-        table = self._rotation(frames, packed.dtype)  # (2, T, N, K)
+        table = self.rotation(frames, packed.dtype)  # (2, T, N, K)
         attend = partial(attend_banded, window=self.config.window)
         condition = self._condition(action, action_valid)
         x = self.embed(packed, valid)
@@ -90,7 +90,7 @@ class CausalEncoder(nn.Module):
         Returns:
             Context c, (B, N, D).
         """
-        table = self._rotation(cache.next_frames(), packed.dtype)  # (2, B or 1, N, K)
+        table = self.rotation(cache.next_frames(), packed.dtype)  # (2, B or 1, N, K)
         condition = self._condition(action, action_valid)
         x = self.embed(packed, valid)
         for layer, block in enumerate(self.blocks):
@@ -103,8 +103,3 @@ class CausalEncoder(nn.Module):
         # The frames are clean: the noise level is 0, as the released code's fixed tag.
         clean = self.noise_level(action.new_zeros(()))
         return F.silu(clean + self.action(action, valid)).unsqueeze(-2)
-
-    def _rotation(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return rotary tables for all tokens of `frames`, (F,) int: (2, F, N, K)."""
-        c = self.config
-        return frame_rotation(frames, self.positions, c.dim // c.num_heads, c.rope_theta, dtype)

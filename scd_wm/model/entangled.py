@@ -11,7 +11,7 @@ of a head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -25,7 +25,7 @@ from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.rope import frame_rotation
+from scd_wm.model.rope import FrameRotation
 from scd_wm.model.world_model import Frame, Noised, Sequence, WorldModel
 from scd_wm.spec import Spec
 
@@ -62,6 +62,7 @@ class StepContext:
     last: Tensor  # (B, M)
     table: Tensor  # (2, B or 1, N + 1, K)
     cache: RingCache
+    kept: tuple[Attend, ...] = ()  # per layer; made when the frame before has been read
 
     def join(self, noisy: Tensor) -> Tensor:
         """Return the noisy tokens: the history is seen by attention only."""
@@ -69,7 +70,7 @@ class StepContext:
 
     def attend(self, layer: int) -> Attend:
         """Return how noisy tokens, (B, N, H, K), attend in a layer."""
-        return partial(self.cache.attend_passing, layer)
+        return self.kept[layer]
 
 
 class CausalDiffuser(FrameDenoiser):
@@ -77,8 +78,11 @@ class CausalDiffuser(FrameDenoiser):
 
     def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
         super().__init__(layout, config, config.encoder_layers + config.decoder_layers)
-        self.register_buffer("positions", layout.positions(), persistent=False)
-        self.positions: Tensor
+        head_dim, place = config.dim // config.num_heads, layout.positions()
+        self.rotation = FrameRotation(place, head_dim, config.rope_theta)
+        # The outcome query is of the frame and has no place.
+        place = torch.cat([place, place.new_zeros(len(self.query), 2)])
+        self.noisy_rotation = FrameRotation(place, head_dim, config.rope_theta)
 
     def read_clip(
         self, packed: Tensor, valid: Tensor, action: Tensor, action_valid: Tensor
@@ -146,17 +150,6 @@ class CausalDiffuser(FrameDenoiser):
         cache.advance()
         return self.predict(x, noisy, modulation.final, context.last)
 
-    def rotation(self, frames: Tensor, dtype: torch.dtype, with_query: bool = False) -> Tensor:
-        """Return rotary tables for the tokens of `frames`, (F,) int: (2, F, N, K).
-
-        `with_query` adds the outcome query, which is of the frame and has no place.
-        """
-        place = self.positions
-        if with_query:
-            place = torch.cat([place, place.new_zeros(len(self.query), 2)])
-        c = self.config
-        return frame_rotation(frames, place, c.dim // c.num_heads, c.rope_theta, dtype)
-
 
 class EntangledWorldModel(WorldModel):
     """Reasoning and denoising in the same layers: the whole network runs at every sampler step.
@@ -201,7 +194,7 @@ class EntangledWorldModel(WorldModel):
     ) -> ClipContext:
         batch, num_frames = history.shape[:2]
         next_frames = torch.arange(1, num_frames + 1).to(history.device)
-        table = self.network.rotation(next_frames, history.dtype, with_query=True)
+        table = self.network.noisy_rotation(next_frames, history.dtype)
         action = self.network.action(sequence.action, sequence.action_valid).flatten(0, 1)
         table = table.repeat(1, batch, 1, 1)
         last, window = history.flatten(0, 1), self.config.window
@@ -251,15 +244,18 @@ class EntangledWorldModel(WorldModel):
     ) -> tuple[Tensor, Tensor]:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         action = self.network.action(frame.action, frame.action_valid)
-        table = self.network.rotation(cache.next_frames() + 1, eps.dtype, with_query=True)
+        table = self.network.noisy_rotation(cache.next_frames() + 1, eps.dtype)
         context = StepContext(action, frame.packed, table, cache)
         levels = flow.levels(num_steps)
         modulations = list(self.network.schedule(levels[:-1], action))
 
         def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal context
             seen = self.visible_noisy(noisy, levels[index])
             if index == 0:
                 return self.network.read_and_denoise(frame, seen, modulations[0], context)
+            if not context.kept:
+                context = replace(context, kept=cache.passing(context.table.shape[2]))
             return self.network(seen, modulations[index], context)
 
         base = self.base(frame.packed, frame.valid)

@@ -146,7 +146,11 @@ class FrameLayout(nn.Module):
 
     def value_valid(self, token_valid: Tensor) -> Tensor:
         """Spread a validity per token, (..., N), over packed values, (..., M)."""
-        return token_valid[..., self.token_of_value]
+        parts = [
+            token_valid[..., s.tokens, None].expand(*token_valid.shape[:-1], -1, s.token_len)
+            for s in self.segments
+        ]
+        return torch.cat([part.flatten(-2) for part in parts], dim=-1)
 
     def clamp(self, packed: Tensor) -> Tensor:
         """Return packed values, (..., M), with pixels limited to the range that images have."""

@@ -67,22 +67,30 @@ class PixelRefiner(nn.Module):
             last: The frame before, packed, (F, M).
             noisy: The noisy frame as the decoder sees it, packed, (F, M).
         """
-        images = torch.cat([self._image(last), self._image(noisy)], dim=1)
+        images = _joined(self._pixels(last), self._pixels(noisy))
+        drawn = self._apart(self.from_images(images), self.patch // self.block)
         place = rearrange(
             self.from_tokens(tokens[:, self.segment.tokens]),
-            "f (h w) (p q c) -> f c (h p) (w q)",
+            "f (h w) (p q c) -> f h p w q c",
             h=self.rows,
             p=self.patch // self.block,
             q=self.patch // self.block,
         )
-        x = torch.cat([self.from_images(images), place], dim=1)
-        x = F.silu(self.mix(F.silu(x.contiguous(memory_format=torch.channels_last))))
+        x = _joined(drawn, place)
+        x = F.silu(self.mix(F.silu(x)))
         x = x + F.silu(self.refine(x))
-        paint, cover = self._packed(self.paint(x)), self._packed(self.cover(x))
+        out, paint, cover = self._draw(x)
         before = rearrange(last[:, self.segment.values], "f (n c) -> f n c", n=paint.shape[1])
         # In units of the change between frames, as all of a residual prediction.
-        covered = cover * (paint - before) / self.delta_std
-        return (self._packed(self.out(x)) + covered).flatten(1)
+        return torch.addcmul(out, cover, paint - before, value=1 / self.delta_std).flatten(1)
+
+    def _draw(self, x: Tensor) -> list[Tensor]:
+        """Return what is added, painted and covered, (F, pixels, channels or 1) each."""
+        maps = (self.out, self.paint, self.cover)
+        # One convolution: each alone has too few channels to fill a processor's registers.
+        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+        drawn = F.conv2d(x, weight, bias, padding=1)
+        return [self._packed(part) for part in drawn.split([m.out_channels for m in maps], dim=1)]
 
     def _packed(self, x: Tensor) -> Tensor:
         """Return a map of blocks, (F, block^2 channels, h, w), as (F, pixels, channels)."""
@@ -95,14 +103,25 @@ class PixelRefiner(nn.Module):
             w=self.columns,
         )
 
-    def _image(self, packed: Tensor) -> Tensor:
-        """Return the camera's values of packed frames as images, (F, channels, H, W)."""
-        image = rearrange(
+    def _pixels(self, packed: Tensor) -> Tensor:
+        """Return the camera's values of packed frames, (F, h, p, w, q, channels), a view."""
+        return rearrange(
             packed[:, self.segment.values],
-            "f (h w p q c) -> f c (h p) (w q)",
+            "f (h w p q c) -> f h p w q c",
             h=self.rows,
             w=self.columns,
             p=self.patch,
             q=self.patch,
         )
-        return image.contiguous(memory_format=torch.channels_last)
+
+    def _apart(self, maps: Tensor, patch: int) -> Tensor:
+        """Return maps, (F, C, H, W), with patches apart, (F, h, p, w, q, C), a view."""
+        return rearrange(maps, "f c (h p) (w q) -> f h p w q c", p=patch, q=patch)
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Return patches, (F, h, p, w, q, C) each, as maps of the channels of both, (F, 2 C, H, W).
+
+    Channels are last in memory, as convolutions want them, and all is copied once.
+    """
+    return rearrange(torch.cat([first, second], dim=-1), "f h p w q c -> f c (h p) (w q)")

@@ -6,7 +6,7 @@ Axes: B batch, T frames, N tokens in a frame, H heads, K width of a head.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def axis_split(head_dim: int) -> tuple[int, int, int]:
@@ -62,6 +62,27 @@ def frame_rotation(
     frame = frames.to(torch.float64)[:, None, None].expand(*grid, 1)
     positions = torch.cat([frame, places.to(torch.float64).expand(*grid, 2)], dim=-1)
     return rotation(positions, head_dim, theta, dtype)
+
+
+class FrameRotation(nn.Module):
+    """Makes the rotary tables of frames whose tokens are always at the same places.
+
+    Args:
+        places: Row and column of each token, (N, 2).
+        head_dim: Width of a head K.
+        theta: Base of the frequencies.
+    """
+
+    places: Tensor
+
+    def __init__(self, places: Tensor, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.register_buffer("places", places, persistent=False)
+        self.head_dim, self.theta = head_dim, theta
+
+    def forward(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the table of `frames`, (F,) int: (2, F, N, K)."""
+        return frame_rotation(frames, self.places, self.head_dim, self.theta, dtype)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:

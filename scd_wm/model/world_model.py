@@ -266,6 +266,13 @@ class WorldModel(nn.Module, ABC):
         """
         return noisy * (1 - level) if self.config.prediction == "sample" else noisy
 
+    def needs_noise(self, num_steps: int) -> bool:
+        """Return whether a frame depends on its noise; one step of a sample prediction sees none.
+
+        At s = 1 the noise is hidden from the network, and the only step ends at its prediction.
+        """
+        return num_steps > 1 or self.config.prediction == "velocity"
+
     def _error(self, raw: Tensor, target: Tensor, noised: Noised, base: Base) -> Tensor:
         """Return the weighted squared error of every value, (F, M)."""
         if self.config.prediction == "velocity":

@@ -19,6 +19,7 @@ from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.autoencoder.load import load_autoencoder, write_copy
 from scd_wm.model.build import build_world_model
 from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.engine import prepare
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training import files
@@ -146,18 +147,28 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> W
     return model.to(device).eval()
 
 
-def load_world_model(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
+def load_world_model(
+    path: str | Path, device: torch.device | str = "cpu", engine: str = "plain"
+) -> WorldModel:
     """Load a run's newest averaged weights, an exported model, or one that ships with the package.
 
     Args:
         path: A folder, or the name of a shipped model such as "push_t_tiny".
         device: Where the model is put.
+        engine: How it is run, see `scd_wm.model.engine`. All but "plain" are for imagination only;
+            "auto" is the best that needs no compiling.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`, or the run has no weights yet.
-        ValueError: If it is neither, a file is damaged, or weights and configuration do not fit.
+        ValueError: If it is neither, a file is damaged, weights and configuration do not fit, or
+            the engine cannot run the model there.
     """
-    path = check_folder(path)
+    model = _load(check_folder(path), device)
+    return model if engine == "plain" else prepare(model, engine)
+
+
+def _load(path: Path, device: torch.device | str) -> WorldModel:
+    """Load from what `check_folder` returns; see `load_world_model`."""
     newest = latest_checkpoint(path)
     if newest is not None:
         model = build_model(files.read_json(path / CONFIG), path / CONFIG)

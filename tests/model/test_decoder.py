@@ -7,6 +7,7 @@ import torch
 
 from scd_wm import testing
 from scd_wm.imagination import rollout
+from scd_wm.model.layout import FrameLayout
 from scd_wm.model.scd import SCDWorldModel
 
 
@@ -15,9 +16,8 @@ def test_context_and_noisy_tokens_share_their_places_and_the_query_has_none(
     context_mode: str,
 ) -> None:
     decoder = testing.model(context_mode=context_mode).decoder
-    place = decoder._rotation(torch.float32)
-    table = decoder._sequence_rotation(place)
-    *tokens, query = torch.split(table, decoder.num_tokens, dim=1)
+    *tokens, query = torch.split(decoder.table, decoder.num_tokens, dim=1)
+    place = decoder._place_table(FrameLayout(testing.image_spec(), decoder.config.patch_size))
     assert len(tokens) == (1 if context_mode == "prefix" else 2)
     assert all(torch.equal(part, place) for part in tokens)
     assert query.shape[1] == 1

@@ -19,7 +19,7 @@ def test_its_maps_have_the_pixels_in_the_order_of_packed_frames() -> None:
     layout = FrameLayout(spec, 8)
     refiner = PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
     packed = layout.pack(testing.clip(spec, 1, 3))[0]  # (T, M)
-    image = refiner._image(packed)
+    image = rearrange(refiner._pixels(packed), "f h p w q c -> f c (h p) (w q)")
     assert image.shape == (3, 3, 16, 24)
     half = rearrange(image, "f c (h i) (w j) -> f (i j c) h w", i=2, j=2)
     again = refiner._packed(half).flatten(1)
@@ -70,5 +70,6 @@ def test_on_latents_it_works_on_every_cell() -> None:
     layout = FrameLayout(spec, 3)  # odd
     refiner = PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4)
     packed = layout.pack(testing.clip(spec, 1, 3))[0]  # (T, M)
-    assert torch.equal(refiner._packed(refiner._image(packed)).flatten(1), packed)
+    image = rearrange(refiner._pixels(packed), "f h p w q c -> f c (h p) (w q)")
+    assert torch.equal(refiner._packed(image).flatten(1), packed)
     assert refiner(torch.zeros(3, 2, 32), packed, packed).shape == packed.shape
