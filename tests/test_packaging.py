@@ -40,11 +40,8 @@ MAY_IMPORT = {
     "memory_setup": set(),
     "torchvision_shim": set(),
 }
-HELPERS = {
-    "assets",
-    "memory_setup",
-    "torchvision_shim",
-}  # without imports of ours, so that everyone may use them
+# Without imports of ours, so that everyone may use them.
+HELPERS = {"assets", "memory_setup", "torchvision_shim"}
 
 
 def source_files() -> Iterator[tuple[str, Path]]:
