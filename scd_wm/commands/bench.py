@@ -160,7 +160,10 @@ def _measuring(
         "--turn-s", type=float, metavar="S", default=turn_s, help="seconds of a turn, at least"
     )
     parser.add_argument(
-        "--engine", choices=engines, default=engines[0], help="how models are run; default: %(default)s"
+        "--engine",
+        choices=engines,
+        default=engines[0],
+        help="how models are run; default: %(default)s",
     )
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     _machine(parser)
