@@ -319,7 +319,7 @@ class RingCache:
     def _by_frame(self, x: Tensor) -> Tensor:
         """Return keys or values with frames apart, (L, B, frames, N, H, K), a view."""
         length = x.shape[2] // self.num_tokens * self.num_tokens
-        return x[:, :, :length].unflatten(2, (-1, self.num_tokens))
+        return rearrange(x[:, :, :length], "l b (f n) h k -> l b f n h k", n=self.num_tokens)
 
     def _copy(
         self,

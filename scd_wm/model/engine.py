@@ -77,9 +77,7 @@ def _why_not_packed(like: Tensor) -> str | None:
     if like.dtype != torch.float32:
         return f"computes in float32, the model is in {like.dtype}"
     ops = ("_reorder_linear_weight", "_linear_pointwise")
-    if not torch.backends.mkldnn.is_available() or not all(
-        hasattr(torch.ops.mkldnn, op) for op in ops
-    ):
+    if not all(hasattr(torch.ops.mkldnn, op) for op in ops):
         return f"needs oneDNN, which this build of torch {torch.__version__} lacks"
     return None
 
@@ -113,8 +111,8 @@ class PackedLinear(nn.Linear):
             return F.gelu(x, approximate="tanh") if self.has_gelu else x
         if _num_changes(self.weight) != self.version:
             self.pack()
-        after = ("gelu", [], "tanh") if self.has_gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *after)
+        name, kind = ("gelu", "tanh") if self.has_gelu else ("none", "")
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, name, [], kind)
 
 
 def _num_changes(weight: Tensor) -> int:
@@ -148,7 +146,7 @@ class PieceRefiner(PixelRefiner):
         map_bytes = self.from_tokens.out_features * self.rows * self.columns * last.element_size()
         num_frames = max(1, PIECE_BYTES // map_bytes)
         draw = super().forward
-        pieces = zip(*(x.split(num_frames) for x in (tokens, last, noisy)), strict=True)
+        pieces = zip(*(torch.split(x, num_frames) for x in (tokens, last, noisy)), strict=True)
         return torch.cat([draw(*piece) for piece in pieces])
 
 
@@ -205,7 +203,8 @@ def _compile(denoiser: FrameDenoiser) -> None:
     def forward(
         noisy: Tensor, modulation: Modulation, context: DenoiserContext
     ) -> tuple[Tensor, Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()
+        if is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's
         raw, logits = run(noisy, modulation, context)
         # A CUDA graph writes its results to the same memory at every step.
         return (raw.clone(), logits.clone()) if is_cuda else (raw, logits)

@@ -88,9 +88,10 @@ class PixelRefiner(nn.Module):
         """Return what is added, painted and covered, (F, pixels, channels or 1) each."""
         maps = (self.out, self.paint, self.cover)
         # One convolution: each alone has too few channels to fill a processor's registers.
-        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
-        drawn = F.conv2d(x, weight, bias, padding=1)
-        return [self._packed(part) for part in drawn.split([m.out_channels for m in maps], dim=1)]
+        weight = torch.cat([m.weight for m in maps])
+        bias = torch.cat([m.get_parameter("bias") for m in maps])
+        parts = torch.split(F.conv2d(x, weight, bias, padding=1), [len(m.weight) for m in maps], 1)
+        return [self._packed(part) for part in parts]
 
     def _packed(self, x: Tensor) -> Tensor:
         """Return a map of blocks, (F, block^2 channels, h, w), as (F, pixels, channels)."""
