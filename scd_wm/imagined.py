@@ -79,7 +79,7 @@ def _resolve(
         if not isinstance(starts, Clip | RobotDataset):
             raise ValueError("a model without a run needs starts: a data set or a batched clip")
         return model, _histories(starts, history, num_starts), None
-    found = load_world_model(model, device)
+    found = load_world_model(model, device, engine="auto")
     autoencoder = load_world_autoencoder(model, device)
     if not isinstance(starts, Clip | RobotDataset):
         starts = open_run_data(model, starts)

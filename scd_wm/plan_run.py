@@ -106,7 +106,7 @@ def plan_run(
     """
     out, config = Path(out), PlanConfig() if config is None else config
     check_out(out, FORMAT)
-    model = load_world_model(run, device or default_device())
+    model = load_world_model(run, device or default_device(), engine="auto")
     env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
     try:
         check_fits(env, model.spec, env_id)

@@ -151,7 +151,7 @@ def _score(out: Path, run: RunName, config: StudyConfig, data: Path) -> None:
     if path.is_file():
         return
     print(f"\nevaluating {run.folder}", flush=True)
-    model = load_world_model(out / "runs" / run.folder)
+    model = load_world_model(out / "runs" / run.folder, engine="auto")
     test = open_run_data(out / "runs" / run.folder, data)
     test.prepare()
     horizons = (*(h for h in (1, 4, 8) if h < config.horizon), config.horizon)
@@ -185,7 +185,7 @@ def _latency(out: Path, config: StudyConfig, data: dict[str, Path]) -> dict[str,
         runs = {arm: out / "runs" / RunName(world, arm, config.seeds[0]).folder for arm in ARMS}
         made = {arm: folder for arm, folder in runs.items() if arm in config.arms}
         test = open_run_data(next(iter(made.values())), data[world])
-        models = {arm: load_world_model(folder) for arm, folder in made.items()}
+        models = {arm: load_world_model(folder, engine="auto") for arm, folder in made.items()}
         found[world] = latency.time_frames(models, test, config.sampler_steps)
         files.write_json(path, found)
     return found
