@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,23 @@ def test_the_python_of_the_readme_runs(
     assert len(lines) <= 12  # two imports and ten lines
 
 
+def test_the_imagined_environment_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = next(block for block in _blocks("python") if "scd_wm/Imagined-v0" in block)
+    names: dict[str, Any] = {}
+    exec(compile(code, str(README), "exec"), names)
+    assert capsys.readouterr().out.splitlines() == ["(8, 64, 64, 3)"]
+    assert names["futures"].num_envs == 32
+
+
 def test_every_command_of_the_readme_is_one_that_the_command_line_takes() -> None:
     commands = [
         line for block in _blocks("sh") for line in block.splitlines() if line.startswith("scd-wm")
     ]
     assert {shlex.split(c)[1] for c in commands} == {
-        "bench", "collect", "inspect", "train", "imagine", "evaluate",
+        "bench", "collect", "inspect", "train", "imagine", "evaluate", "plan", "study",
     }  # fmt: skip
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True)[1:])

@@ -18,7 +18,7 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
     parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
     parser.add_argument(
-        "settings", metavar="key=value", nargs="*", default=[], help="settings of the planner"
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings of the planner"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
     parser.add_argument(
@@ -57,7 +57,7 @@ def run_plan(args: argparse.Namespace) -> None:
     config = PlanConfig(
         goal=args.goal,
         planner=args.planner,
-        settings=dict(_setting(text) for text in args.settings),
+        settings=dict(_setting(text) for text in args.overrides),
         mpc=MPCConfig(
             action_repeat=args.action_repeat,
             execute=args.execute,
