@@ -65,17 +65,17 @@ def staged_mean_loss(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not leaves and not trained:
         return mean_loss(one, count, shared)
-    gradients: list[Tensor | None] = [None] * (len(leaves) + len(trained))
+    sums = _Sums([*leaves, *trained])  # first, since memory taken between activations scatters them
     losses: list[Tensor] = []
     seen: list[Parts] = []
     for draw in range(count):
         loss, parts = one(own, draw)
-        _add_gradients(gradients, loss / count, [*leaves, *trained])
+        sums.add_gradients(loss / count)
         losses.append(loss.detach())
         seen.append({name: part.detach() for name, part in parts.items()})
     mean = torch.stack(losses).mean()
     known: Any = _KnownGradient.apply  # torch gives it no type
-    return known(mean, gradients, *origins, *trained), _mean_parts(seen)
+    return known(mean, sums.found(), *origins, *trained), _mean_parts(seen)
 
 
 def _mean_parts(draws: Iterable[Parts]) -> Parts:
@@ -83,16 +83,27 @@ def _mean_parts(draws: Iterable[Parts]) -> Parts:
     return {name: torch.stack([d[name].detach() for d in draws]).mean() for name in draws[0]}
 
 
-def _add_gradients(sums: list[Tensor | None], loss: Tensor, inputs: list[Tensor]) -> None:
-    """Add the gradients of a loss to `sums`; what it does not depend on stays as it is."""
-    # A backward pass has the precision that its forward pass chose: autocast would change it.
-    with torch.autocast(loss.device.type, enabled=False):
-        new = torch.autograd.grad(loss, inputs, allow_unused=True)
-    for index, gradient in enumerate(new):
-        old = sums[index]
-        if gradient is not None:
-            # Not in place: two inputs may have been given the very same tensor.
-            sums[index] = gradient if old is None else old + gradient
+class _Sums:
+    """Sums of the gradients of several losses with respect to some tensors."""
+
+    def __init__(self, inputs: list[Tensor]) -> None:
+        self.inputs = inputs
+        self.sums = [torch.zeros_like(tensor) for tensor in inputs]
+        self.is_used = [False] * len(inputs)
+
+    def add_gradients(self, loss: Tensor) -> None:
+        """Add the gradients of one more loss."""
+        # A backward pass has the precision that its forward pass chose: autocast would change it.
+        with torch.autocast(loss.device.type, enabled=False):
+            gradients = torch.autograd.grad(loss, self.inputs, allow_unused=True)
+        for index, gradient in enumerate(gradients):
+            if gradient is not None:
+                self.sums[index].add_(gradient)
+                self.is_used[index] = True
+
+    def found(self) -> list[Tensor | None]:
+        """Return the sums, None where no loss depended on the tensor."""
+        return [s if used else None for s, used in zip(self.sums, self.is_used, strict=True)]
 
 
 class _KnownGradient(torch.autograd.Function):
