@@ -77,7 +77,7 @@ def test_on_latents_it_works_on_every_cell() -> None:
 
 
 def test_it_is_the_written_out_convolutions() -> None:
-    """Weights on disk know the order of channels: of the last frame, of the noisy one, of places."""
+    """Weights on disk know the order of channels: the last frame, the noisy one, places."""
     spec = testing.image_spec()
     layout = FrameLayout(spec, 8)
     refiner = testing.untied(PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4))
