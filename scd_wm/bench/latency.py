@@ -91,12 +91,7 @@ CASES: dict[str, LatencyConfig] = {
         dim=256,
         history=4,
         sampler_steps=3,
-        contestants=(
-            ("prefix", 2, 1),
-            ("prefix", 3, 1),
-            ("token_concat", 3, 1),
-            ("entangled", 3, 1),
-        ),
+        contestants=(("prefix", 2, 1), ("token_concat", 2, 1), ("entangled", 2, 1)),
     ),
 }
 """Name: short history as robots have, the paper's regime, and a small model that runs as fast as it
@@ -180,8 +175,12 @@ def _step(
     model: WorldModel, entry: Entry, batch: int, options: BenchOptions
 ) -> Callable[[], object]:
     """Return what imagines the next frame of rollouts whose history is full."""
-    history = models.history(entry, batch, options, entry.config.window)
-    state = imagination.begin(model, history)
+    state = imagination.begin(model, models.history(entry, batch, options, 2))
+    # As if a window had been read, which takes minutes: what it holds does not change the time.
+    state.cache.num_frames = [entry.config.window] * batch
+    with torch.inference_mode():
+        state.cache.keys.normal_()
+        state.cache.values.normal_()
     action = models.actions(entry, batch, options)
     return lambda: imagination.step(model, state, action)
 

@@ -163,7 +163,7 @@ def _measuring(
         "--engine",
         choices=engines,
         default=engines[0],
-        help="how models are run; default: %(default)s",
+        help="how models are run",
     )
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     _machine(parser)

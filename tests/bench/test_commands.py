@@ -16,6 +16,7 @@ from scd_wm.bench import latency, machine, models
 from scd_wm.bench.options import BenchOptions
 from scd_wm.cli import build_parser, main
 from scd_wm.commands import bench
+from scd_wm.model.engine import ENGINES
 
 TIMED = {
     "latency": models.MODES,
@@ -115,6 +116,7 @@ def test_sizes_on_the_command_line_take_the_place_of_the_cases(tmp_path: Path) -
 def test_the_cases_are_those_that_the_engine_is_judged_by() -> None:
     assert tuple(latency.CASES) == bench.CASES
     assert models.MODES == bench.MODES
+    assert ENGINES == bench.ENGINES
     short, paper = latency.CASES["short"], latency.CASES["paper"]
     assert (short.dim, short.tokens, short.history, short.sampler_steps) == (512, 64, 16, 10)
     assert (paper.dim, paper.tokens, paper.history, paper.sampler_steps) == (1024, 64, 150, 50)

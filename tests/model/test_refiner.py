@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 
 from scd_wm import testing
@@ -73,3 +74,35 @@ def test_on_latents_it_works_on_every_cell() -> None:
     image = rearrange(refiner._pixels(packed), "f h p w q c -> f c (h p) (w q)")
     assert torch.equal(refiner._packed(image).flatten(1), packed)
     assert refiner(torch.zeros(3, 2, 32), packed, packed).shape == packed.shape
+
+
+def test_it_is_the_written_out_convolutions() -> None:
+    """Weights on disk know the order of channels: the last frame, the noisy one, places."""
+    spec = testing.image_spec()
+    layout = FrameLayout(spec, 8)
+    refiner = testing.untied(PixelRefiner(layout, layout.segments[0], dim=32, num_channels=4))
+    last, noisy = layout.pack(testing.clip(spec, 2, 3))  # (3, M)
+    tokens = torch.randn(3, layout.num_tokens, 32, generator=torch.Generator().manual_seed(0))
+    pictures = "f (h w p q c) -> f c (h p) (w q)"
+    grid = {"h": 2, "w": 3}
+    values, pixels = layout.segments[0].values, {**grid, "p": 8, "q": 8}
+    images = [rearrange(x[:, values], pictures, **pixels) for x in (last, noisy)]
+    places = refiner.from_tokens(tokens[:, :6]).flatten(1)
+    maps = [
+        refiner.from_images(torch.cat(images, 1)),
+        rearrange(places, pictures, **grid, p=4, q=4),
+    ]
+    x = F.silu(refiner.mix(F.silu(torch.cat(maps, 1))))
+    x = x + F.silu(refiner.refine(x))
+    out, paint, cover = (
+        F.pixel_shuffle(_channels_first(maps, 4), 2)
+        for maps in (refiner.out(x), refiner.paint(x), refiner.cover(x))
+    )
+    expected = out + cover * (paint - images[0]) / refiner.delta_std
+    found = rearrange(refiner(tokens, last, noisy), pictures, **pixels)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def _channels_first(maps: torch.Tensor, area: int) -> torch.Tensor:
+    """Return maps whose channels count places of a block first, as torch counts them."""
+    return rearrange(maps, "f (a c) h w -> f (c a) h w", a=area)
