@@ -146,7 +146,7 @@ def test_every_imagined_frame_of_a_row_has_noise_of_its_own(
         return sample(context, base, eps, num_steps)
 
     monkeypatch.setattr(model, "sample", spy)
-    rollout(model, _history(model), _actions(), num_steps=1)
+    rollout(model, _history(model), _actions(), num_steps=2)
     assert len(torch.unique(torch.cat(drawn)[:, 0])) == 30
 
 
