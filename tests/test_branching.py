@@ -12,9 +12,15 @@ from torch import Tensor
 from scd_wm import testing
 from scd_wm.clip import Clip
 from scd_wm.imagination import RolloutState, begin, step
+from scd_wm.model import cache
 from scd_wm.model.world_model import WorldModel
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
+
+
+@pytest.fixture(autouse=True, params=[0, 2048], ids=["many", "few"])
+def _both_layouts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MANY_TOKENS", request.param)
 
 
 @pytest.fixture(params=["prefix", "token_concat", "entangled"])

@@ -18,6 +18,8 @@ from scd_wm.model.attention import attend_all, attend_part, merge_parts
 from scd_wm.model.blocks import Attend
 from scd_wm.model.config import WorldModelConfig
 
+MANY_TOKENS = 2048  # of a row
+
 
 @dataclass(frozen=True)
 class SharedFrames:
@@ -62,7 +64,7 @@ class RingCache:
         """Return a cache of no frames; dtype and device are those of `like`."""
         num_kept = config.window * num_tokens + num_scratch
         heads = (config.num_heads, config.dim // config.num_heads)
-        keys = like.detach().new_zeros(num_layers, batch, num_kept, *heads)
+        keys = _room(like.detach(), (num_layers, batch, num_kept, *heads))
         counts = [0] * batch
         return cls(keys, keys.clone(), counts, config.window, num_tokens, num_scratch)
 
@@ -248,7 +250,7 @@ class RingCache:
         slots = self.window if horizon is None else min(max(horizon, 1), self.window)
         num_kept = slots * self.num_tokens + self.num_scratch
         shape = (joined.keys.shape[0], self.batch * branches, num_kept, *joined.keys.shape[3:])
-        keys = joined.keys.new_zeros(shape)
+        keys = _room(joined.keys, shape)
         shared = joined._in_order(branches)
         counts = [count for count in joined.num_frames for _ in range(branches)]
         return replace(
@@ -294,7 +296,10 @@ class RingCache:
         """Return a cache of the same frames that shares none: each row has all of its own."""
         if self.shared is None:
             return self
-        whole = replace(self, keys=self._room(), values=self._room(), shared=None)
+        shape = list(self.keys.shape)
+        shape[2] = self.window * self.num_tokens + self.num_scratch
+        keys, values = _room(self.keys, shape), _room(self.values, shape)
+        whole = replace(self, keys=keys, values=values, shared=None)
         counts, own = torch.tensor(self.num_frames), torch.tensor(self.own_frames())
         first = (counts - own)[:, None]  # (B, 1) the first frame that the ring holds
         frame = counts[:, None] - torch.arange(1, self.window + 1)  # (B, W) the newest first
@@ -310,11 +315,6 @@ class RingCache:
             histories, places = rows // self.shared.branches, length - first + frame
             self._copy(to, shared, rows, histories, frame, places, is_shared)
         return whole
-
-    def _room(self) -> Tensor:
-        """Return room for keys of all W frames."""
-        num_kept = self.window * self.num_tokens + self.num_scratch
-        return self.keys.new_zeros(*self.keys.shape[:2], num_kept, *self.keys.shape[3:])
 
     def _by_frame(self, x: Tensor) -> Tensor:
         """Return keys or values with frames apart, (L, B, frames, N, H, K), a view."""
@@ -346,6 +346,18 @@ class RingCache:
         rows = torch.arange(self.batch, device=self.keys.device)[:, None]
         index = (slice(None), rows, token.flatten(1))
         return SharedFrames(self.keys[index], self.values[index], list(self.num_frames), branches)
+
+
+def _room(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return zeros, (L, B, S, H, K); if they are many with a head's tokens side by side in memory.
+
+    Attention reads a head at a time; over thousands of tokens it is faster by a third that way, of
+    few tokens writing and reading cost more.
+    """
+    layers, batch, tokens, heads, width = shape
+    if tokens < MANY_TOKENS:
+        return like.new_zeros(*shape)
+    return like.new_zeros(layers, batch, heads, tokens, width).transpose(2, 3)
 
 
 def attend_behind(
