@@ -228,7 +228,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
             r"no environment 'scd_wm/PushTT-v0'; did you mean \['scd_wm/PushT-v0'",
         ),
         ("CartPoole-v1", "did you mean .*CartPole-v1"),
-        ("qqqq", r"no environment 'qqqq'; this package has \['scd_wm/Lift-v0'"),
+        ("qqqq", r"no environment 'qqqq'; this package has \['scd_wm/Imagined-v0'"),
         ("no_such_module:Robot-v0", "no environment 'no_such_module:Robot-v0'"),
     ],
 )
