@@ -62,9 +62,13 @@ class CEM:
             plans = limits.clamp(mean[:, None] + std[:, None] * normal(shape, mean, random))
             found, index = costs(plans).topk(num_elites, dim=1, largest=False)  # (B, K)
             elites = take(plans, index)  # (B, K, H, A)
-            mean, std = elites.mean(1), elites.std(1, correction=0)
-            std = torch.maximum(std, self.least_std * limits.half_range)
+            mean, std = self._fit(elites, limits)
             is_better = found[:, 0] < least
             best = torch.where(is_better[:, None, None], elites[:, 0], best)
             least = torch.where(is_better, found[:, 0], least)
         return Plan(best, least, mean, self.candidates * self.iterations)
+
+    def _fit(self, elites: Tensor, limits: ActionLimits) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of the next draw, (B, H, A) each, from elites (B, K, H, A)."""
+        std = torch.maximum(elites.std(1, correction=0), self.least_std * limits.half_range)
+        return elites.mean(1), std

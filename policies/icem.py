@@ -59,8 +59,7 @@ class ICEM(CEM):
             every = torch.cat(plans, dim=1)
             found, index = costs(every).topk(num_elites, dim=1, largest=False)
             chosen = take(every, index)  # (B, K, H, A)
-            mean, std = chosen.mean(1), chosen.std(1, correction=0)
-            std = torch.maximum(std, self.least_std * limits.half_range)
+            mean, std = self._fit(chosen, limits)
             elites = chosen[:, : round(self.kept * num_elites)]
             least, num_costed = found[:, 0], num_costed + every.shape[1]
         return Plan(chosen[:, 0], least, mean, num_costed)

@@ -23,8 +23,8 @@ from scd_wm.imagination import (
     step,
 )
 from scd_wm.model.decoder import DecoderContext
+from scd_wm.model.frames import Base
 from scd_wm.model.scd import SCDWorldModel
-from scd_wm.model.world_model import Base
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}

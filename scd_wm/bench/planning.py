@@ -1,10 +1,7 @@
 """What a plan by the cross-entropy method costs: the imagined futures of many candidates.
 
 All candidates begin at one history. Counted are the model's evaluations and the update of the
-candidates' distribution; costs come from the model's own reward, or from its vectors where it has
-none.
-
-Axes: B candidates, T steps of the horizon, A values of an action.
+candidates' distribution; the cost is the reward that the model predicts.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from scd_wm import imagination
 from scd_wm.bench import cost, models, results
@@ -24,14 +20,14 @@ from scd_wm.bench.models import Entry
 from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
 from scd_wm.bench.results import Result, Row
 from scd_wm.bench.timing import Contestant, take_turns
-from scd_wm.imagination import Frames
 from scd_wm.model.engine import chosen, prepare
 from scd_wm.model.presets import state, tiny
 from scd_wm.model.world_model import WorldModel
+from scd_wm.policies.cem import CEM
+from scd_wm.policies.goals import OutcomeGoal
+from scd_wm.policies.mpc import ImaginedCosts, MPCConfig
+from scd_wm.policies.planner import ActionLimits
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
-
-ELITES = 0.1  # share of the candidates that the next distribution is fitted to
-LEAST_STD = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +113,7 @@ def _time_plans(
     planners, rows = [], []
     for entry in entries:
         planner, row = _planner(entry, config, options)
-        planners.append(Contestant(f"{world}, {entry.name}", planner.iterate))
+        planners.append(Contestant(f"{world}, {entry.name}", planner))
         rows.append({"world": world, **row})
     turns = take_turns(
         planners, options.rounds, options.turn_s, device=options.device, what=result["format"]
@@ -136,9 +132,11 @@ def _time_plans(
     return rows
 
 
-def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tuple[Planner, Row]:
+def _planner(
+    entry: Entry, config: PlanningConfig, options: BenchOptions
+) -> tuple[Callable[[], object], Row]:
+    """Return what does one iteration of a plan, and the part of its row known before timing."""
     plain = models.build(entry, options).eval()
-    action = models.actions(entry, 1, options)
     row = {
         "model": entry.name,
         "shape": entry.shape,
@@ -148,66 +146,21 @@ def _planner(entry: Entry, config: PlanningConfig, options: BenchOptions) -> tup
         "engine": chosen(plain, options.engine),
         "parameters": models.num_parameters(plain),
         # The counter knows torch's own layers.
-        "counted": count_flops(Planner(_costs(plain, entry, options), config, action).iterate),
+        "counted": count_flops(_iteration(plain, entry, config, options)),
     }
-    model = prepare(plain, options.engine)
-    return Planner(_costs(model, entry, options), config, action), row
+    return _iteration(prepare(plain, options.engine), entry, config, options), row
 
 
-def _costs(model: WorldModel, entry: Entry, options: BenchOptions) -> Callable[[Tensor], Tensor]:
-    """Return what maps plans, (B, T, A), that begin at one history, to their costs, (B,)."""
-    begun = imagination.begin(model, models.history(entry, 1, options, entry.config.window))
-
-    def imagine(plans: Tensor) -> Tensor:
-        state, total = begun.fork(*plans.shape[:2]), plans.new_zeros(len(plans))
-        for t in range(plans.shape[1]):
-            total += _cost(imagination.step(model, state, plans[:, t]))
-        return total
-
-    return imagine
-
-
-class Planner:
-    """The cross-entropy method, one iteration at a time, for ever: plan after plan.
-
-    Args:
-        costs: Maps plans, (B, T, A), to their costs, (B,).
-        config: Sizes.
-        like: An action, (1, A), for its width, precision and device.
-    """
-
-    def __init__(
-        self, costs: Callable[[Tensor], Tensor], config: PlanningConfig, like: Tensor
-    ) -> None:
-        self.costs, self.config = costs, config
-        self.random = torch.Generator(like.device).manual_seed(0)
-        self.start = like.expand(config.horizon, -1)  # (T, A)
-        self.num_done = 0
-        self._restart()
-
-    def _restart(self) -> None:
-        self.mean, self.std = self.start.clone(), torch.ones_like(self.start)
-
-    def iterate(self) -> None:
-        """Draw candidates, imagine them, and fit the distribution to the best; then a new plan."""
-        if self.num_done % self.config.iterations == 0:
-            self._restart()
-        shape = (self.config.candidates, *self.mean.shape)
-        noise = torch.randn(
-            shape, generator=self.random, dtype=self.mean.dtype, device=self.mean.device
-        )
-        plans = self.mean + self.std * noise  # (B, T, A)
-        num_elites = max(1, round(ELITES * len(plans)))
-        best = plans[self.costs(plans).topk(num_elites, largest=False).indices]
-        self.mean, self.std = best.mean(0), best.std(0, correction=0).clamp(min=LEAST_STD)
-        self.num_done += 1
-
-
-def _cost(frames: Frames) -> Tensor:
-    """Return the cost of a step, (B,)."""
-    if "reward" in frames.outcome:
-        return -frames.outcome["reward"]
-    return torch.stack([v.square().sum(-1) for v in frames.vectors.values()]).sum(0)
+def _iteration(
+    model: WorldModel, entry: Entry, config: PlanningConfig, options: BenchOptions
+) -> Callable[[], object]:
+    """Return one iteration of a plan from one history; all of them cost the same."""
+    state = imagination.begin(model, models.history(entry, 1, options, entry.config.window))
+    costs = ImaginedCosts(model, state, OutcomeGoal("reward"), MPCConfig())
+    planner = CEM(candidates=config.candidates, horizon=config.horizon, iterations=1)
+    one = torch.ones_like(models.actions(entry, 1, options)[0])
+    random = torch.Generator(one.device).manual_seed(0)
+    return lambda: planner.plan(costs, ActionLimits(-one, one), 1, random)
 
 
 COLUMNS: tuple[results.Column, ...] = (

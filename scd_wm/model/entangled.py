@@ -24,9 +24,10 @@ from scd_wm.model.blocks import Attend
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.frames import Frame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import FrameRotation
-from scd_wm.model.world_model import Frame, Noised, Sequence, WorldModel
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 
 KeysAndValues = tuple[Tensor, Tensor]

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,10 @@ from torch import Tensor
 
 from scd_wm.model import flow, losses, noise
 from scd_wm.model.denoiser import DenoiserContext
+from scd_wm.model.frames import Base, Sequence
 
 if TYPE_CHECKING:
-    from scd_wm.model.world_model import Base, Sequence, WorldModel
+    from scd_wm.model.world_model import WorldModel
 
 _NOISE = 64  # purpose of the keys of the noise, beside those of `WorldModel`
 
@@ -108,12 +110,15 @@ class FewSteps:
         context = teacher.contexts(sequence, history, None)
         levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
         raw = _evaluations(teacher, context, levels)
+
+        def denoise(first: int, index: int, x: Tensor) -> Tensor:
+            k = first + index
+            return teacher.predicted(raw(k, x), x, levels[k], base)
+
         x, path = eps, []
-        for k, (now, then) in enumerate(pairwise(levels)):
-            sample = teacher.layout.clamp(teacher.predicted(raw(k, x), x, now, base))
-            x = torch.lerp(sample, x, then / now)
-            if (k + 1) % stride == 0:
-                path.append(x)
+        for first in range(0, self.teacher_steps, stride):
+            x = flow.euler(partial(denoise, first), x, levels[first : first + stride + 1])
+            path.append(x)
         return path
 
 
@@ -144,7 +149,7 @@ def _step_errors(
         raw = raw_at(k, x)
         aim = x + (targets[k] - x) * (now / (now - then))
         yield (raw - student.raw_of(aim, x, now, base)).square()
-        sample = student.layout.clamp(student.predicted(raw.detach(), x, now, base))
+        sample = student.predicted(raw.detach(), x, now, base)
         x = torch.lerp(sample, x, then / now)
 
 

@@ -17,7 +17,8 @@ from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.decoder import DecoderContext, DiffusionDecoder
 from scd_wm.model.encoder import CausalEncoder
-from scd_wm.model.world_model import Frame, Sequence, WorldModel
+from scd_wm.model.frames import Frame, Sequence
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 
 

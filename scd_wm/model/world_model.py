@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
@@ -22,60 +20,13 @@ from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
 from scd_wm.model.few_steps import FewSteps
+from scd_wm.model.frames import Base, Frame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
+from scd_wm.model.own_history import own_history
 from scd_wm.spec import Spec
 
 Evaluate = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Maps (number of the noise level, x_s) to the raw prediction and outcome logits."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a sample prediction is relative to: x^ = value + scale * network output."""
-
-    value: Tensor  # (..., M) the last frame, or 0 where there is none
-    scale: Tensor  # (..., M) deviation of the residual, or 1
-
-    def flatten(self) -> Base:
-        """Join all leading axes into one."""
-        return Base(self.value.flatten(0, -2), self.scale.flatten(0, -2))
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """A batch of clips inside the model: T - 1 transitions, each from a frame to the next."""
-
-    packed: Tensor  # (B, T, M)
-    valid: Tensor  # (B, T, N) bool
-    action: Tensor  # (B, T - 1, A) normalised
-    action_valid: Tensor  # (B, T - 1) bool
-
-    def rows(self, index: Tensor) -> Sequence:
-        """Return the rows at `index`, (R,) int."""
-        return Sequence(
-            self.packed[index], self.valid[index], self.action[index], self.action_valid[index]
-        )
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a rollout and the action taken at it, as the model computes with them."""
-
-    packed: Tensor  # (B, M)
-    valid: Tensor  # (B, N) bool
-    action: Tensor  # (B, A) normalised
-    action_valid: Tensor  # (B,) bool
-
-
-@dataclass(frozen=True)
-class Noised:
-    """Frames to denoise in training, F = B (T - 1) of them."""
-
-    frames: Tensor  # (F, M) x_s
-    level: Tensor  # (F,) s
-    eps: Tensor  # (F, M)
-    condition: Tensor  # (F, 1, D), of modulations
-    counts: Tensor  # (F,) bool, whether the frame counts in the loss
 
 
 class WorldModel(nn.Module, ABC):
@@ -169,7 +120,7 @@ class WorldModel(nn.Module, ABC):
             The loss, a scalar, and its parts by name, which have no gradient.
         """
         sequence = self.sequence(clip)
-        history = self._own_history(sequence, noise.derive(seeds, 0))
+        history = own_history(self, sequence, noise.derive(seeds, 0))
         context = self.contexts(sequence, history, noise.derive(seeds, 1))
         shared, count = (clip, sequence, history, context), self.config.draws
 
@@ -303,46 +254,6 @@ class WorldModel(nn.Module, ABC):
         one = last.new_ones(())
         return Base(last.masked_fill(~held, 0.0), torch.where(held, self.layout.delta_std, one))
 
-    def _own_history(self, sequence: Sequence, keys: Tensor) -> Tensor:
-        """Return history frames, (B, T - 1, M), some rows with the model's own predictions in it.
-
-        The model must live with its own frames in a rollout, so it trains on them: each row draws
-        how many of `self_rollouts` passes it takes part in (none included) and the frame from which
-        on its history is imagined. A pass predicts all frames at once from the history of the pass
-        before (Mihaylova and Martins 2019, arXiv:1906.07651), so after p passes the frames from the
-        p-th imagined one on hold the error of p rollout steps, for p parallel passes and not T
-        sequential ones.
-        """
-        history = sequence.packed[:, :-1]
-        num_passes, num_frames = self.config.self_rollouts, history.shape[1]
-        if num_passes == 0 or num_frames < 2:
-            return history
-        draws = noise.uniform(keys, 2)
-        passes = (draws[:, 0] * (num_passes + 1)).long()
-        first = 1 + (draws[:, 1] * (num_frames - 1)).long()  # (B,) first imagined frame, >= 1
-        time = torch.arange(1, num_frames, device=keys.device)
-        is_own = (time >= first[:, None])[..., None]  # (B, T - 2, 1)
-        is_own = is_own & self.layout.value_valid(sequence.valid[:, 1:-1])  # (B, T - 2, M)
-        history = history.clone()
-        for index in range(num_passes):
-            rows = (passes >= num_passes - index).nonzero()[:, 0]
-            if len(rows) == 0:
-                continue
-            predicted = self._predict_all(sequence.rows(rows), history[rows], keys[rows] + index)
-            history[rows, 1:] = torch.where(is_own[rows], predicted[:, :-1], history[rows, 1:])
-        return history
-
-    @torch.no_grad()
-    def _predict_all(self, sequence: Sequence, history: Tensor, keys: Tensor) -> Tensor:
-        """Return one-step samples of frames 1 to T - 1 from `history`, (R, T - 1, M)."""
-        context = self.contexts(sequence, history, None)
-        num_frames = history.shape[1]
-        frame_keys = noise.derive(keys[:, None], torch.arange(num_frames).to(keys))
-        eps = noise.normal(frame_keys, self.layout.num_values, history.dtype).flatten(0, 1)
-        base = self.base(history, sequence.valid[:, :-1]).flatten()
-        sample, _ = self.sample(context, base, eps, num_steps=1)
-        return rearrange(sample, "(b t) m -> b t m", t=num_frames)
-
     def sample(
         self,
         context: DenoiserContext,
@@ -388,16 +299,19 @@ class WorldModel(nn.Module, ABC):
         def denoise(index: int, noisy: Tensor) -> Tensor:
             nonlocal logits
             raw, logits = evaluate(index, noisy)
-            return self.layout.clamp(self.predicted(raw, noisy, levels[index], base))
+            return self.predicted(raw, noisy, levels[index], base)
 
         sample = flow.solver(solver)(denoise, eps, levels)
         return self.layout.clamp(sample), logits
 
     def predicted(self, raw: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
-        """Return the sample x^, (B, M), that a raw prediction at one noise level means."""
-        if self.config.prediction == "velocity":
-            return noisy - level * raw
-        return torch.addcmul(base.value, base.scale, raw)
+        """Return the sample x^, (B, M), that a raw prediction at one noise level means.
+
+        Pixels are within their range.
+        """
+        is_velocity = self.config.prediction == "velocity"
+        sample = noisy - level * raw if is_velocity else torch.addcmul(base.value, base.scale, raw)
+        return self.layout.clamp(sample)
 
     def raw_of(self, sample: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
         """Return the raw prediction, (B, M), that means the sample x^: undoes `predicted`."""

@@ -182,8 +182,9 @@ def _latency(out: Path, config: StudyConfig, data: dict[str, Path]) -> dict[str,
     for world in config.worlds:
         if {*found.get(world, {}).get("arms", {})} >= {*config.arms}:
             continue
-        runs = {arm: out / "runs" / RunName(world, arm, config.seeds[0]).folder for arm in ARMS}
-        made = {arm: folder for arm, folder in runs.items() if arm in config.arms}
+        made = {
+            arm: out / "runs" / RunName(world, arm, config.seeds[0]).folder for arm in config.arms
+        }
         test = open_run_data(next(iter(made.values())), data[world])
         models = {arm: load_world_model(folder, engine="auto") for arm, folder in made.items()}
         found[world] = latency.time_frames(models, test, config.sampler_steps)

@@ -9,7 +9,6 @@ from scd_wm import imagination
 from scd_wm.bench import breakdown, memory, models, results
 from scd_wm.bench.machine import describe, gemm_peak
 from scd_wm.bench.options import BenchOptions
-from scd_wm.bench.planning import Planner, PlanningConfig
 from scd_wm.bench.resident import in_fresh_process, peak_mib, resident_mib
 from scd_wm.bench.timing import Turn
 
@@ -111,21 +110,6 @@ def test_a_fork_has_the_rows_of_its_state() -> None:
 def test_a_world_has_the_tokens_that_were_asked_for(tokens: int) -> None:
     config = models.make_config(dim=32, layers=(1, 1), window=2, num_steps=1)
     assert models.entry(models.camera_world(tokens), config, "prefix").num_tokens == tokens
-
-
-def test_the_planner_finds_the_optimum_of_a_quadratic() -> None:
-    target = torch.tensor([[0.5, -1.0], [1.5, 0.0]])
-    config = PlanningConfig(candidates=200, iterations=10, horizon=2)
-
-    def costs(plans: torch.Tensor) -> torch.Tensor:
-        return (plans - target).square().sum((1, 2))
-
-    planner = Planner(costs, config, torch.zeros(1, 2))
-    for _ in range(config.iterations):
-        planner.iterate()
-    assert (planner.mean - target).abs().max() < 0.05
-    planner.iterate()  # a new plan
-    assert (planner.mean - target).abs().max() > 0.05
 
 
 def test_columns_are_in_the_units_that_they_say() -> None:

@@ -9,6 +9,7 @@ from scd_wm import testing
 from scd_wm.clip import Clip
 from scd_wm.imagination import begin, rollout, step
 from scd_wm.model import noise
+from scd_wm.model.own_history import own_history
 from scd_wm.model.scd import SCDWorldModel
 
 
@@ -39,7 +40,7 @@ def test_own_history_is_what_a_rollout_from_its_first_own_frame_imagines(context
     model = testing.model(context_mode=context_mode, self_rollouts=2).double()
     clip = testing.double(testing.clip(model.spec, 12, 7))
     sequence = model.sequence(clip)
-    real, own = sequence.packed[:, :-1], model._own_history(sequence, _keys(12))
+    real, own = sequence.packed[:, :-1], own_history(model, sequence, _keys(12))
     draws = noise.uniform(_keys(12), 2)
     passes, first = (draws[:, 0] * 3).long().tolist(), (1 + (draws[:, 1] * 5).long()).tolist()
     assert set(passes) == {0, 1, 2}
@@ -57,7 +58,7 @@ def test_own_history_leaves_what_is_missing_missing() -> None:
     clip = testing.clip(model.spec, 12, 6)
     clip.valid["proprio"][:, 2] = False
     sequence = model.sequence(clip)
-    own = model._own_history(sequence, _keys(12))
+    own = own_history(model, sequence, _keys(12))
     assert not torch.equal(own[:, 2], sequence.packed[:, 2])
     assert (own[:, 2, model.layout.segments[-1].values] == 0).all()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from scd_wm.commands.acting import PLANNERS as PLANNER_NAMES
 from scd_wm.policies.icem import coloured_noise
 from scd_wm.policies.planner import ActionLimits, Costs, Plan, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner
@@ -57,6 +58,21 @@ def test_each_environment_gets_the_optimum_of_its_own_bowl(planner: Planner) -> 
     assert plan.actions.shape == plan.mean.shape == (B, H, A)
     assert (distance(plan.actions, best) < 0.25 * start).all()
     assert plan.cost.shape == (B,)
+
+
+def test_the_planner_finds_the_optimum_of_a_quadratic() -> None:
+    target = torch.tensor([[0.5, -1.0], [1.5, 0.0]])
+    limits = ActionLimits(torch.full((2,), -2.0), torch.full((2,), 2.0))
+
+    def costs(plans: Tensor) -> Tensor:
+        return (plans - target).square().sum((2, 3))
+
+    def plan(iterations: int) -> Tensor:
+        planner = make_planner("cem", horizon=2, candidates=200, iterations=iterations)
+        return planner.plan(costs, limits, 1, generator()).mean
+
+    assert (plan(10) - target).abs().max() < 0.05
+    assert (plan(1) - target).abs().max() > 0.05  # one iteration does not do
 
 
 def test_a_plan_to_start_from_is_used(planner: Planner) -> None:
@@ -175,3 +191,7 @@ def test_impossible_planners_are_refused(name: str, settings: dict[str, Any], me
 def test_limits_are_finite_and_in_order(high: list[float]) -> None:
     with pytest.raises(ValueError, match="finite limits of actions, low below high"):
         ActionLimits(torch.tensor([0.0, 0.0]), torch.tensor(high))
+
+
+def test_the_command_line_names_all_planners() -> None:
+    assert set(PLANNER_NAMES) == set(PLANNERS)

@@ -9,16 +9,19 @@ M values of a packed frame, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scd_wm.clip import Clip
+from scd_wm.imagination.history import check_history
+from scd_wm.imagination.history import observed as observed
+from scd_wm.imagination.history import start_frame as start_frame
+from scd_wm.imagination.state import RolloutState as RolloutState
 from scd_wm.model import noise
-from scd_wm.model.cache import RingCache
-from scd_wm.model.world_model import Frame, WorldModel
-from scd_wm.spec import Spec
+from scd_wm.model.frames import Frame
+from scd_wm.model.world_model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -39,106 +42,6 @@ Policy = Callable[[dict[str, Tensor]], Tensor]
 """Maps an observation, its entries with axis B in front, to actions in their units, (B, A)."""
 
 
-@dataclass
-class RolloutState:
-    """Everything that a rollout carries from one frame to the next; `step` changes it."""
-
-    cache: RingCache  # frames before the last one
-    last: Tensor  # (B, M) the last frame, packed; its action is still to be chosen
-    valid: Tensor  # (B, N) bool, which of its tokens hold data
-    keys: Tensor  # (B,) int64 noise keys, one a row
-    num_imagined: Tensor  # (B,) int64 frames imagined so far by each row
-
-    def clone(self) -> RolloutState:
-        """Return a copy that shares nothing that changes: a snapshot to come back to."""
-        return RolloutState(self.cache.clone(), *(x.clone() for x in self._rows()))
-
-    def fork(
-        self, branches: int, horizon: int | None = None, *, common_noise: bool = False
-    ) -> RolloutState:
-        """Return a state in which each row goes on as `branches` rows, one after the other.
-
-        Row i of the result is a branch of row i // branches. The frames so far are kept once for
-        all branches of a row, so memory is that of one history and of what the branches add.
-
-        Args:
-            branches: Of each row, at least 1.
-            horizon: Frames to make room for at first, such as a planner's horizon; None for a whole
-                window. Branches may go further.
-            common_noise: Give all branches of a row the noise that the row itself would have, so
-                that only their actions differ; otherwise each branch has noise of its own.
-
-        Raises:
-            ValueError: If `branches` is below 1.
-        """
-        if branches < 1:
-            raise ValueError(f"branches must be at least 1, got {branches}")
-        last, valid, keys, count = (x.repeat_interleave(branches, 0) for x in self._rows())
-        if not common_noise:
-            own = torch.arange(branches, device=keys.device).repeat(len(self.last))
-            keys = noise.derive(keys, own)
-        return RolloutState(self.cache.fork(branches, horizon), last, valid, keys, count)
-
-    def select(self, rows: Sequence[int] | Tensor) -> RolloutState:
-        """Return a state of some rows, in the order asked for; rows may repeat.
-
-        Raises:
-            IndexError: If there is no such row.
-        """
-        index = _row_numbers(rows, len(self.last))
-        return RolloutState(self.cache.select(index), *(x[index] for x in self._rows()))
-
-    def replace_rows(self, rows: Sequence[int] | Tensor, other: RolloutState) -> RolloutState:
-        """Return a state whose `rows` are those of `other`, such as a new beginning.
-
-        The other rows go on as if nothing had happened.
-
-        Raises:
-            IndexError: If there is no such row.
-            ValueError: If `other` has another number of rows.
-        """
-        index = _row_numbers(rows, len(self.last))
-        if len(index) != len(other.last):
-            raise ValueError(f"{len(index)} rows to replace, but other has {len(other.last)}")
-        at = torch.tensor(index, device=self.last.device)
-        pairs = zip(self._rows(), other._rows(), strict=True)
-        tensors = (mine.index_copy(0, at, theirs) for mine, theirs in pairs)
-        return RolloutState(self.cache.put(index, other.cache), *tensors)
-
-    def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.last, self.valid, self.keys, self.num_imagined
-
-
-def _row_numbers(rows: Sequence[int] | Tensor, batch: int) -> list[int]:
-    """Return the row numbers as a list.
-
-    Raises:
-        IndexError: If one is outside the batch.
-    """
-    numbers = [int(row) for row in rows]
-    for number in numbers:
-        if not 0 <= number < batch:
-            raise IndexError(f"no row {number}; the state has rows 0 to {batch - 1}")
-    return numbers
-
-
-def start_frame(spec: Spec, batch: int) -> Clip:
-    """Return a history of no frames: the learned start token, for `batch` rollouts."""
-    dtypes = {"pixels": torch.uint8, "latent": torch.float32}
-    names = (*spec.observation_names, *spec.outcomes)
-    return Clip(
-        images={
-            k: torch.zeros(batch, 1, c.height, c.width, c.channels, dtype=dtypes[c.kind])
-            for k, c in spec.cameras.items()
-        },
-        vectors={k: torch.zeros(batch, 1, v.dim) for k, v in spec.vectors.items()},
-        outcome={k: torch.zeros(batch, 1) for k in spec.outcomes},
-        actions=torch.zeros(batch, 0, spec.action.dim),
-        valid={k: torch.zeros(batch, 1, dtype=torch.bool) for k in names},
-        action_valid=torch.zeros(batch, 0, dtype=torch.bool),
-    )
-
-
 @torch.inference_mode()
 def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> RolloutState:
     """Read a history, so that the next `step` imagines the frame after it.
@@ -152,7 +55,7 @@ def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> Roll
     Raises:
         ValueError: If `history` lacks what the model reads, or sizes do not fit.
     """
-    _check_history(model.spec, history)
+    check_history(model.spec, history)
     history = history.to(model.layout.delta_std.device)
     batch = history.action_valid.shape[0]
     packed = model.layout.pack(history)
@@ -195,11 +98,7 @@ def step(
         ValueError: If `actions` has another shape, `num_steps` is below 1, or there is no such
             solver.
     """
-    batch, action_dim = len(state.last), model.spec.action.dim
-    if actions.shape != (batch, action_dim):
-        raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
-    normal_action = model.layout.normalise_vector("action", actions.to(state.last))
-    frame = Frame(state.last, state.valid, normal_action, _has_action(state))
+    frame = _frame(model, state, actions)
     num_steps = model.config.num_steps if num_steps is None else num_steps
     solver = model.config.solver if solver is None else solver
     eps = _noise(model, state) if model.needs_noise(num_steps) else torch.zeros_like(state.last)
@@ -222,43 +121,29 @@ def observe(model: WorldModel, state: RolloutState, actions: Tensor, seen: Clip)
     Raises:
         ValueError: If `actions` or `seen` does not fit.
     """
-    _check_history(model.spec, seen)
-    batch, action_dim = len(state.last), model.spec.action.dim
-    if actions.shape != (batch, action_dim) or seen.action_valid.shape != (batch, 0):
+    check_history(model.spec, seen)
+    if seen.action_valid.shape != (len(state.last), 0):
         raise ValueError(
-            f"actions must be ({batch}, {action_dim}) and what was seen {batch} single frames, got "
-            f"{tuple(actions.shape)} and {tuple(seen.action_valid.shape[:1])} of {seen.num_frames}"
+            f"what was seen must be {len(state.last)} single frames, got "
+            f"{len(seen.action_valid)} of {seen.num_frames}"
         )
     seen = seen.to(state.last.device)
-    normal_action = model.layout.normalise_vector("action", actions.to(state.last))
-    model.read(Frame(state.last, state.valid, normal_action, _has_action(state)), state.cache)
+    model.read(_frame(model, state, actions), state.cache)
     state.last = model.layout.pack(seen)[:, 0]
     state.valid = model.layout.token_valid(seen.valid)[:, 0]
 
 
-def observed(spec: Spec, observation: Mapping[str, Tensor]) -> Clip:
-    """Return observations with axis B in front, as an environment gives them, as clips of 1 frame.
-
-    Entries that the model does not know are left out.
+def _frame(model: WorldModel, state: RolloutState, actions: Tensor) -> Frame:
+    """Return the frame that a state is at and the action taken at it.
 
     Raises:
-        ValueError: If one is missing that the model reads, or it has another size.
+        ValueError: If `actions` has another shape.
     """
-    missing = [name for name in spec.observation_names if name not in observation]
-    if missing:
-        raise ValueError(f"the observation lacks {missing}; it has {sorted(observation)}")
-    batch = len(observation[spec.observation_names[0]])
-    nothing = start_frame(spec, batch)
-    frame = replace(
-        nothing,
-        images={k: observation[k][:, None] for k in spec.cameras},
-        vectors={k: observation[k][:, None].float() for k in spec.vectors},
-        valid={
-            k: v.logical_not() if k not in spec.outcomes else v for k, v in nothing.valid.items()
-        },
-    )
-    _check_history(spec, frame)
-    return frame
+    batch, action_dim = len(state.last), model.spec.action.dim
+    if actions.shape != (batch, action_dim):
+        raise ValueError(f"actions must be ({batch}, {action_dim}), got {tuple(actions.shape)}")
+    normal_action = model.layout.normalise_vector("action", actions.to(state.last))
+    return Frame(state.last, state.valid, normal_action, _has_action(state))
 
 
 def _noise(model: WorldModel, state: RolloutState) -> Tensor:
@@ -399,20 +284,3 @@ def stack(frames: Sequence[Frames]) -> Frames:
         join([f.vectors for f in frames]),
         join([f.outcome for f in frames]),
     )
-
-
-def _check_history(spec: Spec, history: Clip) -> None:
-    """Raise if a batched `history` does not hold what `spec` names, at its sizes."""
-    shapes = {k: tuple(v.shape[2:]) for k, v in {**history.images, **history.vectors}.items()}
-    wanted: dict[str, tuple[int, ...]] = {k: (v.dim,) for k, v in spec.vectors.items()}
-    wanted |= {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
-    for name, shape in wanted.items():
-        if name not in shapes:
-            raise ValueError(f"history has no {name!r}; it has {sorted(shapes)}")
-        if shapes[name] != shape:
-            raise ValueError(f"{name!r} in history is {shapes[name]}, the model reads {shape}")
-    if history.actions.shape[-1] != spec.action.dim:
-        raise ValueError(
-            f"actions in history have {history.actions.shape[-1]} values, "
-            f"the model reads {spec.action.dim}"
-        )

@@ -1,0 +1,60 @@
+"""Frames and clips as world models compute with them: packed, normalised, with validities.
+
+Axes: B batch, T frames, F = B (T - 1) frames to predict, N tokens in a frame, M values of a packed
+frame, D width, A values of an action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a sample prediction is relative to: x^ = value + scale * network output."""
+
+    value: Tensor  # (..., M) the last frame, or 0 where there is none
+    scale: Tensor  # (..., M) deviation of the residual, or 1
+
+    def flatten(self) -> Base:
+        """Join all leading axes into one."""
+        return Base(self.value.flatten(0, -2), self.scale.flatten(0, -2))
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A batch of clips inside the model: T - 1 transitions, each from a frame to the next."""
+
+    packed: Tensor  # (B, T, M)
+    valid: Tensor  # (B, T, N) bool
+    action: Tensor  # (B, T - 1, A) normalised
+    action_valid: Tensor  # (B, T - 1) bool
+
+    def rows(self, index: Tensor) -> Sequence:
+        """Return the rows at `index`, (R,) int."""
+        return Sequence(
+            self.packed[index], self.valid[index], self.action[index], self.action_valid[index]
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a rollout and the action taken at it, as the model computes with them."""
+
+    packed: Tensor  # (B, M)
+    valid: Tensor  # (B, N) bool
+    action: Tensor  # (B, A) normalised
+    action_valid: Tensor  # (B,) bool
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Frames to denoise in training, F = B (T - 1) of them."""
+
+    frames: Tensor  # (F, M) x_s
+    level: Tensor  # (F,) s
+    eps: Tensor  # (F, M)
+    condition: Tensor  # (F, 1, D), of modulations
+    counts: Tensor  # (F,) bool, whether the frame counts in the loss
