@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as futures_wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -24,6 +25,7 @@ from scd_wm.datasets.store_check import damage_of
 from scd_wm.datasets.store_reader import episode_to_json
 from scd_wm.datasets.store_writer import write_episode
 
+LOOK_S = 5.0  # without a result, after which it is asked whether the processes are still there
 Work = tuple[int, Mapping[str, Any] | None]  # an episode, and the attributes of its file if whole
 
 
@@ -106,14 +108,16 @@ def run_tasks(task: Task, work: Sequence[Work], workers: int) -> Generator[Outco
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     stop = context.Event()
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         min(workers, len(work)), context, initializer=_begin, initargs=(task, stop)
     ) as pool:
-        futures = [pool.submit(_run, number, known) for number, known in work]
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            yield from _outcomes(pool, _submit(pool, work))
         except BrokenProcessPool as error:
+            # Python 3.11's pool waits for ever for a process that it was starting when it broke.
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
             raise OSError(
                 "a process that converts was killed, perhaps for want of memory; go on with the "
                 "same command and fewer --workers"
@@ -121,6 +125,37 @@ def run_tasks(task: Task, work: Sequence[Work], workers: int) -> Generator[Outco
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Sequence[Work]) -> list[Future[Outcome]]:
+    """Hand over all episodes.
+
+    Raises:
+        BrokenProcessPool: If a process was killed, or one could not be started.
+    """
+    try:
+        return [pool.submit(_run, *episode) for episode in work]
+    except OSError as error:  # a pool that broke has closed what it gives to a new process
+        raise BrokenProcessPool(str(error)) from error
+
+
+def _outcomes(pool: ProcessPoolExecutor, futures: list[Future[Outcome]]) -> Iterator[Outcome]:
+    """Yield results as they come.
+
+    Raises:
+        BrokenProcessPool: If a process was killed.
+    """
+    pending = set(futures)
+    while pending:
+        done, pending = futures_wait(pending, LOOK_S, FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+        if not done:  # what was submitted while the pool broke is never done; this raises then
+            pool.submit(_nothing)
+
+
+def _nothing() -> None:
+    """Do nothing, in a process of the pool."""
 
 
 _task: Task | None = None  # of a process of the pool

@@ -301,3 +301,28 @@ def test_a_process_that_is_killed_ends_the_conversion_with_what_to_do(
     info = StoreReader(tmp_path / "store").info
     assert 0 < len(info.episodes) < 80
     assert info.episodes[0].num_actions == NUM_STEPS
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_process_killed_while_another_is_started_ends_the_conversion_too(
+    moment: str, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source.hdf5", num_episodes=6)
+    code = (
+        "import os, signal, sys, time; from multiprocessing.context import ForkServerProcess;"
+        "from scd_wm import convert_workers; from scd_wm.cli import main;"
+        "convert_workers.LOOK_S = 0.2; start = ForkServerProcess.start; started = []\n"
+        "def kill():\n"
+        "    for other in started:\n"
+        "        os.kill(other.pid, signal.SIGKILL); time.sleep(1)\n"
+        "def slowly(self):\n"
+        "    moment == 'before' and kill(); start(self); moment == 'after' and kill()\n"
+        "    started.append(self)\n"
+        "moment = sys.argv.pop(1); ForkServerProcess.start = slowly\n"
+        "sys.exit(main(['convert', *sys.argv[1:], '--workers', '2']))"
+    )
+    command = [sys.executable, "-c", code, moment, str(source), str(tmp_path / "store")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert run.returncode == 2
+    assert "a process that converts was killed" in run.stderr
+    assert "Traceback" not in run.stderr
