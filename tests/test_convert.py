@@ -199,7 +199,11 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path) -> None
     source = write_source(tmp_path / "source.hdf5", num_episodes=60)
     command = [sys.executable, "-m", "scd_wm", "convert", str(source), str(tmp_path / "store")]
     process = subprocess.Popen(
-        [*command, "--workers", "2", "--level", "22"], stderr=subprocess.PIPE, cwd=ROOT
+        [*command, "--workers", "2", "--level", "22"],
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        # A shell starts what runs in the background, such as these tests, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("store/episodes/0*")) and time.monotonic() < deadline:
