@@ -2,7 +2,7 @@
 
 OUT/summary.json   success with intervals, time and model evaluations of a decision, seeds
 OUT/episodes.csv   every episode of every policy
-OUT/episode_N.mp4  what was executed beside what was imagined when each plan was made
+OUT/episode_N.mp4  what was executed, what was foreseen of it, and where each plan leads
 """
 
 from __future__ import annotations

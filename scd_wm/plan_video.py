@@ -20,9 +20,8 @@ DEFAULT_FPS = 10.0
 class Film:
     """Collects the frames of an episode.
 
-    The imagined panel shows for every step what the plan under way foresaw of it, so it is at one
-    with what was executed at each new plan and departs from it in between. A model without cameras
-    has no such panel.
+    Beside what was executed stand what had been imagined of this moment when the last plan before
+    it was made, and where the plan now under way leads. A model without cameras shows neither.
 
     Args:
         title: Over the executed frames.
@@ -32,8 +31,9 @@ class Film:
     def __init__(self, title: str, spec: Spec) -> None:
         self.title, self.spec = title, spec
         self._executed: list[np.ndarray] = []
-        self._imagined: list[np.ndarray] = []
-        self._ahead: list[np.ndarray] = []  # of the plan under way, next first
+        self._foreseen: list[np.ndarray] = []
+        self._ends: list[np.ndarray] = []
+        self._ahead: list[np.ndarray] = []  # of the plan under way, the next moment first
 
     def add(self, env: gym.Env, mpc: MPC) -> None:
         """Take a frame, after the policy chose an action and before it is executed."""
@@ -43,19 +43,24 @@ class Film:
         cameras = list(self.spec.cameras)
         if not cameras:
             return
+        # Nothing was imagined of the first moment.
+        self._foreseen.append(self._ahead.pop(0) if self._ahead else mpc.last_image(cameras[0]))
         if mpc.made_plan:
-            images = mpc.foresee().images[cameras[0]][0].cpu().numpy()
-            seen = mpc.last_image(cameras[0])
-            self._ahead = [seen, *images]
-        self._imagined.append(self._ahead.pop(0))
+            self._ahead = list(mpc.foresee().images[cameras[0]][0].cpu().numpy())
+            self._ends.append(self._ahead[-1])
+        else:
+            self._ends.append(self._ends[-1])
 
     def write(self, path: Path) -> None:
         """Write the film, if there is anything on it."""
-        if not self._executed:
-            return
+        if self._executed:
+            film = compose(self.panels(), 3, 0, PANEL_WIDTH)
+            write_bytes(path, encode_mp4(film, self.spec.fps or DEFAULT_FPS))
+
+    def panels(self) -> list[Panel]:
+        """Return what stands side by side."""
         panels = [Panel(self.title, resize(np.stack(self._executed), PANEL_WIDTH))]
-        if self._imagined:
-            imagined = resize(np.stack(self._imagined), PANEL_WIDTH)
-            panels.append(Panel("as planned", imagined, imagined_from=0))
-        fps = self.spec.fps or DEFAULT_FPS
-        write_bytes(path, encode_mp4(compose(panels, 2, 0, PANEL_WIDTH), fps))
+        for caption, frames in (("as foreseen", self._foreseen), ("the plan's end", self._ends)):
+            if frames:
+                panels.append(Panel(caption, resize(np.stack(frames), PANEL_WIDTH), 0))
+        return panels

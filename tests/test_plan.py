@@ -10,12 +10,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Dict
 
 from scd_wm.cli import main
+from scd_wm.imagination import Frames
 from scd_wm.model.build import build_world_model
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.plan_run import PlanConfig, check_fits, honest_seeds, plan_run, table
+from scd_wm.plan_video import Film
 from scd_wm.policies.mpc import MPCConfig
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 from scd_wm.training.checkpoint import save_pretrained
@@ -88,6 +91,35 @@ def test_the_command_says_what_it_did(
         assert text in shown
     assert main([*arguments, "--out", str(tmp_path / "other"), "--goal", "fame"]) == 2
     assert not (tmp_path / "other").exists()
+
+
+class Numbered:
+    """A planner whose imagined frames are numbered: plan k foresees 10 k + 1, 10 k + 2, ..."""
+
+    def __init__(self) -> None:
+        self.plans, self.made_plan = 0, False
+
+    def foresee(self) -> Frames:
+        values = torch.arange(1, 4, dtype=torch.uint8) + 10 * self.plans
+        return Frames({"top": values[None, :, None, None, None].expand(1, 3, 8, 8, 3)}, {}, {})
+
+    def last_image(self, _: str) -> np.ndarray:
+        return np.full((8, 8, 3), 99, np.uint8)
+
+    def render(self) -> np.ndarray:
+        return np.full((8, 8, 3), 200, np.uint8)
+
+
+def test_films_show_what_was_imagined_before_and_where_the_plan_leads() -> None:
+    camera = CameraSpec(height=8, width=8)
+    film = Film("seed 0", Spec(cameras={"top": camera}, action=VectorSpec.unit(2)))
+    planner: Any = Numbered()
+    for step in range(5):  # a plan every 2 steps
+        planner.made_plan = step % 2 == 0
+        planner.plans = step // 2 + 1
+        film.add(planner, planner)
+    shown = [panel.frames[:, 0, 0, 0].tolist() for panel in film.panels()]
+    assert shown == [[200] * 5, [99, 11, 12, 21, 22], [13, 13, 23, 23, 33]]
 
 
 class Doors(gym.Env):
