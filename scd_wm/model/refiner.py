@@ -89,7 +89,7 @@ class PixelRefiner(nn.Module):
         maps = (self.out, self.paint, self.cover)
         # One convolution: each alone has too few channels to fill a processor's registers.
         weight = torch.cat([m.weight for m in maps])
-        bias = torch.cat([m.get_parameter("bias") for m in maps])
+        bias = torch.cat([m.bias for m in maps if m.bias is not None])  # all have one
         parts = torch.split(F.conv2d(x, weight, bias, padding=1), [len(m.weight) for m in maps], 1)
         return [self._packed(part) for part in parts]
 

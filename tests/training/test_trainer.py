@@ -12,6 +12,7 @@ from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import checkpoints, load_world_model
 from scd_wm.training.config import TrainConfig
+from scd_wm.training.ema import EMA
 from scd_wm.training.noise_seeds import row_seeds
 from scd_wm.training.run_log import read_log
 from scd_wm.training.state import TrainState
@@ -112,6 +113,20 @@ def test_held_out_losses_are_those_of_the_averaged_weights(tmp_path: Path) -> No
         losses = [float(averaged(clip, seeds)[0]) for clip, seeds in batches]
     assert lines[-1]["val_loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
     assert held_out_losses(state.model, state.ema, batches)["val_loss"] == lines[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("architecture", ["scd", "entangled"])
+def test_averaged_weights_take_the_place_of_all_parameters(architecture: str) -> None:
+    config = {"refine_channels": 4, "self_rollouts": 1, "draws": 2}  # every kind of layer
+    make = testing.entangled if architecture == "entangled" else testing.model
+    model = make(testing.image_spec(), **config)
+    ema = EMA(model, 0.9)  # its weights are tensors, no parameters
+    clip, seeds = testing.clip(model.spec, 2, 5), torch.arange(2)
+    with torch.no_grad():
+        expected = float(model(clip, seeds)[0])
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert held_out_losses(model, ema, [(clip, seeds)])["val_loss"] == pytest.approx(expected)
 
 
 def test_evaluation_does_not_change_training(tmp_path: Path) -> None:
