@@ -131,6 +131,17 @@ class MPC:
         return self._taken.float().cpu().numpy()
 
     @property
+    def observation_shapes(self) -> dict[str, tuple[int, ...]]:
+        """What it reads of one environment, by name; see `policies.batched.check_policy`."""
+        cameras = {k: (c.height, c.width, c.channels) for k, c in self.model.spec.cameras.items()}
+        return {**cameras, **{k: (v.dim,) for k, v in self.model.spec.vectors.items()}}
+
+    @property
+    def action_dim(self) -> int:
+        """Values of its actions."""
+        return self.model.spec.action.dim
+
+    @property
     def made_plan(self) -> bool:
         """Whether the last action is the first of a new plan."""
         return len(self._queue) == self.config.execute * self.config.action_repeat - 1
@@ -174,22 +185,3 @@ class MPC:
         self.last_plan = plan
         taken = plan.actions[:, : self.config.execute].unbind(1)
         return [action for action in taken for _ in range(self.config.action_repeat)]
-
-
-class SingleEnvPolicy:
-    """A batched policy for one environment: meets `scd_wm.policies.protocol.Policy`."""
-
-    def __init__(self, batched: MPC) -> None:
-        self.batched = batched
-
-    def reset(self, seed: int) -> None:
-        """Begin an episode."""
-        self.batched.reset(seed)
-
-    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Return an action, (A,), for an observation without axis B."""
-        names = self.batched.model.spec.observation_names
-        missing = [name for name in names if name not in observation]
-        if missing:
-            raise ValueError(f"the observation lacks {missing}; it has {sorted(observation)}")
-        return self.batched.act({name: np.asarray(observation[name])[None] for name in names})[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -30,7 +31,7 @@ class RandomPolicy:
         if smoothness > 0 and not (isinstance(space, Box) and space.is_bounded()):
             raise ValueError(f"smoothness needs a bounded Box of actions, got {space}; use 0")
         self.smoothness = smoothness
-        self._space = space
+        self._space = deepcopy(space)  # seeded by `reset`, which must not change another's
         self._rng = np.random.default_rng()
         self._action = self._target = np.zeros(space.shape or ())
 

@@ -25,8 +25,9 @@ from scd_wm.collect import make_env, wilson_interval
 from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.plan_video import Film
+from scd_wm.policies.batched import SingleEnvPolicy
 from scd_wm.policies.goal_texts import parse_goal
-from scd_wm.policies.mpc import MPC, MPCConfig, SingleEnvPolicy
+from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits
 from scd_wm.policies.planners import make_planner
 from scd_wm.policies.protocol import Policy
@@ -225,8 +226,9 @@ def _play(env: gym.Env, policy: Policy, seed: int, film: Film | None) -> Played:
         started = time.process_time()
         action = policy.act(observation)
         cpu_s += time.process_time() - started
-        if film is not None and isinstance(policy, SingleEnvPolicy):
-            film.add(env, policy.batched)
+        batched = policy.batched if isinstance(policy, SingleEnvPolicy) else None
+        if film is not None and isinstance(batched, MPC):
+            film.add(env, batched)
         observation, reward, terminated, truncated, info = env.step(action)
         is_success = is_success or bool(info.get("success", info.get("is_success", False)))
         total, num_steps, is_over = total + float(reward), num_steps + 1, terminated or truncated
