@@ -29,6 +29,7 @@ def add_bench(commands: Commands) -> argparse.ArgumentParser:
         _add_latency,
         _add_throughput,
         _add_planning,
+        _add_environments,
         _add_training,
         _add_memory,
     ):
@@ -83,6 +84,16 @@ def _add_planning(kinds: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--worlds", type=name_list, metavar="NAMES", help="default: pixels,state")
     _modes(parser)
     _measuring(parser, rounds=3, turn_s=0.0)
+    return parser
+
+
+def _add_environments(kinds: Commands) -> argparse.ArgumentParser:
+    what = "Time steps of a vector environment against those of as many single ones."
+    parser = command(kinds, "environments", what, run_environments)
+    _size(parser, "--num-envs", "environments stepped")
+    parser.add_argument("--worlds", type=name_list, metavar="NAMES", help="default: state,pixels")
+    _modes(parser)
+    _measuring(parser, rounds=5, turn_s=1.0)
     return parser
 
 
@@ -220,6 +231,16 @@ def run_planning(args: argparse.Namespace) -> None:
     config = planning.QUICK if args.quick else planning.PlanningConfig()
     config = _changed(config, args, "candidates", "iterations", "horizon", "worlds", "modes")
     _show(planning.lines, planning.bench_planning(config, _options(args), args.out))
+
+
+def run_environments(args: argparse.Namespace) -> None:
+    """Run `bench environments`."""
+    from scd_wm.bench import environments
+
+    config = environments.QUICK if args.quick else environments.EnvironmentsConfig()
+    config = _changed(config, args, "num_envs", "worlds", "modes")
+    options = _options(args)
+    _show(environments.lines, environments.bench_environments(config, options, args.out))
 
 
 def run_training(args: argparse.Namespace) -> None:

@@ -66,6 +66,27 @@ def test_a_timed_measurement_gives_a_whole_result(
         assert "where" not in row
 
 
+def test_environments_in_a_vector_stand_beside_single_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(tmp_path / "result.json", "environments", "--num-envs", "3")
+    assert result["format"] == "scd_wm bench environments"
+    kinds = [(row["world"], row["what"]) for row in result["rows"]]
+    both = ("one vector environment", "single environments")
+    assert kinds == [(world, what) for world in ("state", "pixels") for what in both]
+    for vector, single in zip(result["rows"][::2], result["rows"][1::2], strict=True):
+        assert vector["num_envs"] == single["num_envs"] == 3
+        assert single["against_singles"]["median"] == 1.0
+        # Each round gives a ratio, and their median lies between those of the extremes.
+        least = single["cpu_s"]["least"] / vector["cpu_s"]["most"]
+        assert least <= vector["against_singles"]["median"]
+        assert (
+            vector["against_singles"]["most"]
+            <= single["cpu_s"]["most"] / (vector["cpu_s"]["least"])
+        )
+    assert "state, one vector environment" in capsys.readouterr().out
+
+
 def test_latency_says_where_the_time_goes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
