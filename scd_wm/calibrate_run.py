@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import default_device
 from scd_wm.evaluation.clips import choose_clips
 from scd_wm.evaluation.evaluate import read_clips
-from scd_wm.model.familiarity import FamiliarityConfig, fit, pool
+from scd_wm.model.familiarity import fit, pool
 from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
@@ -53,7 +53,6 @@ class CalibrationConfig:
     held_out_clips: int = 200  # of episodes held out
     clip_len: int = 12  # frames of a clip; shorter where no episode is as long
     seed: int = 0  # of their choice
-    kept: FamiliarityConfig = field(default_factory=FamiliarityConfig)
 
     def __post_init__(self) -> None:
         for name, least in (("clips", 1), ("held_out_clips", 1), ("clip_len", 2)):
@@ -103,8 +102,6 @@ def calibrate_run(
             torch.cat(list(_features(model, part, count, config, autoencoder, bar)))
             for part, count in parts
         ]
-    sizes = [segment.num_tokens for segment in model.layout.segments]
-    familiarity = fit(*features, sizes, config.kept, config.seed)
     folders = weight_folders(check_folder(run))
     origin = {
         "data": trained.info.path.name,
@@ -115,9 +112,9 @@ def calibrate_run(
         "episodes": len(trained.episodes),
         "held_out_episodes": len(held_out.episodes),
     }
-    familiarity.origin = origin
+    familiarity = fit(*features, origin)
     for folder in folders:
-        write_familiarity(folder, familiarity)
+        write_familiarity(folder, familiarity, model)
     file = folders[0] / TENSORS
     return {
         **origin,
@@ -153,7 +150,6 @@ def _features(
 ) -> Iterator[Tensor]:
     """Yield pooled context features, (n, E), of clips of a data set."""
     source.prepare()
-    sizes = [segment.num_tokens for segment in model.layout.segments]
     longest = max((e.num_observations for e in source.episodes), default=0)
     clip_len = min(config.clip_len, longest)
     places = choose_clips(source, max(2, clip_len), num_clips, config.seed)
@@ -162,5 +158,5 @@ def _features(
         clip = read_clips(source, some, clip_len)
         if autoencoder is not None:
             clip = encode_clip(clip, autoencoder, model.spec)
-        yield pool(imagination.contexts(model, clip), sizes).flatten(0, 1)
+        yield pool(imagination.contexts(model, clip)).flatten(0, 1)
         bar.update(len(some))

@@ -123,7 +123,7 @@ def test_a_familiarity_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     other = save_pretrained(calibrated(testing.model(testing.state_spec()).eval()), tmp_path / "b")
     for name in ("familiarity.json", "familiarity.safetensors"):
         shutil.copy(other / name, folder / name)
-    with pytest.raises(ValueError, match="is of another model"):
+    with pytest.raises(ValueError, match="is of other weights: run scd-wm calibrate again"):
         from_pretrained(folder)
 
 

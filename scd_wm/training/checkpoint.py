@@ -77,7 +77,7 @@ def save_pretrained(
         files.write_json(partial / CONFIG, config)
         files.write_tensors(partial / WEIGHTS, _stored(tensors, dtype))
         if model.familiarity is not None and weights is None:  # of other weights it would not be
-            write_familiarity(partial, model.familiarity)
+            write_familiarity(partial, model.familiarity, model)
         if autoencoder is not None:
             (partial / AUTOENCODER).mkdir()
             autoencoder.write(partial / AUTOENCODER)

@@ -6,6 +6,7 @@ with which they go.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from scd_wm.model.familiarity import Familiarity
@@ -15,16 +16,16 @@ from scd_wm.training import files
 FORMAT = "scd_wm familiarity"
 FORMAT_VERSION = 1
 DESCRIPTION, TENSORS = "familiarity.json", "familiarity.safetensors"
-OWN = ("format", "format_version", "group_sizes", "neighbours")  # the rest says where it is from
+HASHED = 64  # values of each tensor of weights
+OWN = ("format", "format_version", "weights")  # the rest says where it is from
 
 
-def write_familiarity(folder: Path, familiarity: Familiarity) -> None:
-    """Write or replace the familiarity of the weights in a folder: a model or a checkpoint."""
+def write_familiarity(folder: Path, familiarity: Familiarity, model: WorldModel) -> None:
+    """Write or replace the familiarity of a model beside its weights, which are in `folder`."""
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "group_sizes": list(familiarity.group_sizes),
-        "neighbours": familiarity.neighbours,
+        "weights": weights_fingerprint(model),
         **familiarity.origin,
     }
     (folder / DESCRIPTION).unlink(missing_ok=True)  # half of an old pair is none
@@ -47,14 +48,20 @@ def attach_familiarity(model: WorldModel, folder: Path) -> None:
             f"{folder / DESCRIPTION} is of format {description.get('format_version')!r}, this "
             f"version reads {FORMAT_VERSION}: run scd-wm calibrate again"
         )
-    sizes = [segment.num_tokens for segment in model.layout.segments]
-    width = model.config.dim * len(sizes)
-    tensors = files.read_tensors(folder / TENSORS)
+    if description.get("weights") != weights_fingerprint(model):
+        raise ValueError(f"{folder / TENSORS} is of other weights: run scd-wm calibrate again")
     origin = {k: v for k, v in description.items() if k not in OWN}
-    found = Familiarity(tensors, description["group_sizes"], description["neighbours"], origin)
-    if description["group_sizes"] != sizes or len(found.centre) != width:
-        raise ValueError(
-            f"{folder / TENSORS} is of another model: {len(found.centre)} features of tokens "
-            f"{description['group_sizes']}, this one has {width} of {sizes}"
-        )
+    found = Familiarity(files.read_tensors(folder / TENSORS), origin)
     model.familiarity = found.to(model.layout.delta_std)
+
+
+def weights_fingerprint(model: WorldModel) -> str:
+    """Return a hash that tells trained weights apart, the same for those stored as float16.
+
+    Of the first values of each tensor: training changes them all, and hashing all is slow.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.flatten()[:HASHED].half().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.tobytes())
+    return digest.hexdigest()[:16]

@@ -12,13 +12,7 @@ from scd_wm import imagination, testing
 from scd_wm.clip import Clip
 from scd_wm.imagination import begin, rollout, step
 from scd_wm.model import engine
-from scd_wm.model.familiarity import (
-    Familiarity,
-    FamiliarityConfig,
-    fit,
-    nearest,
-    whiten,
-)
+from scd_wm.model.familiarity import Familiarity, fit, pool, whiten
 from scd_wm.model.world_model import WorldModel
 from tests.familiar import calibrated
 
@@ -38,9 +32,8 @@ def gaussian(count: int, seed: int, width: int = 12) -> Tensor:
     return torch.randn(count, width, generator=random) * torch.logspace(-2, 1, width) @ mix + 3
 
 
-def fitted(**changes: int) -> Familiarity:
-    config = FamiliarityConfig(**{"references": 500, "calibration": 1000, **changes})
-    return fit(gaussian(2000, 0), gaussian(1000, 1), [1], config)
+def fitted(calibration: int = 1000) -> Familiarity:
+    return fit(gaussian(2000, 0), gaussian(calibration, 1))
 
 
 def test_uncertainty_of_the_same_kind_of_data_is_uniform() -> None:
@@ -81,24 +74,35 @@ def test_a_small_step_in_a_direction_that_never_varies_counts_more_than_a_usual_
 
 
 def test_whitened_features_have_unit_variance() -> None:
-    features = gaussian(20_000, 5)[:, :4]
-    centre, whitening = whiten(features, 4)
+    random = torch.Generator().manual_seed(5)
+    features = torch.randn(20_000, 4, generator=random)
+    turn, _ = torch.linalg.qr(torch.randn(4, 4, generator=random))
+    features = features * torch.tensor([1.0, 2.0, 3.0, 0.5]) @ turn + 3
+    centre, whitening = whiten(features)
     covariance = torch.cov(((features - centre) @ whitening).T)
     torch.testing.assert_close(covariance, torch.eye(4), atol=0.02, rtol=0)
 
 
-def test_the_distance_is_to_the_neighbour_asked_for() -> None:
-    rows, references = gaussian(7, 6), gaussian(30, 7)
-    for k in (1, 3):
-        slow = [sorted((row - r).norm().item() for r in references)[k - 1] for row in rows]
-        torch.testing.assert_close(
-            nearest(rows, references, k), torch.tensor(slow), atol=1e-3, rtol=0
-        )
+def test_the_distance_is_that_of_mahalanobis() -> None:
+    """With many samples the covariance is hardly shrunk."""
+    data, rows = gaussian(50_000, 6)[:, :3], gaussian(7, 7)[:, :3]
+    familiarity = fit(data, data[:100])
+    apart = (rows - data.mean(0)).double()
+    slow = [(x @ torch.linalg.inv(torch.cov(data.T.double())) @ x).sqrt() for x in apart]
+    torch.testing.assert_close(
+        familiarity.distance(rows), torch.stack(slow).float(), atol=0, rtol=0.02
+    )
+
+
+def test_pooling_sees_the_whole_and_the_one_strange_token() -> None:
+    context = torch.zeros(2, 5, 3)
+    context[1, 2, 0] = 5.0
+    assert pool(context).tolist() == [[0] * 6, [1, 0, 0, 5, 0, 0]]
 
 
 def test_constant_features_are_no_failure() -> None:
     features = torch.ones(50, 3)
-    familiarity = fit(features, features, [1], FamiliarityConfig(references=20))
+    familiarity = fit(features, features)
     assert torch.isfinite(familiarity.distance(features)).all()
     assert (familiarity.uncertainty(familiarity.distance(features + 5)) > 0.9).all()
 
@@ -147,7 +151,7 @@ def test_engines_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history, actions = testing.clip(model.spec, 2, 4), torch.randn(2, 4, 2)
     fast = engine.prepare(model, "packed")
     assert fast.familiarity is not None
-    assert fast.familiarity.references.data_ptr() == model.familiarity.references.data_ptr()  # type: ignore[union-attr]
+    assert fast.familiarity.centre.data_ptr() == model.familiarity.centre.data_ptr()  # type: ignore[union-attr]
     found, expected = (_uncertainty(m, history, actions) for m in (fast, model))
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
@@ -158,7 +162,7 @@ def test_it_is_no_part_of_the_weights_and_moves_with_the_model() -> None:
     calibrated(model)
     assert set(model.state_dict()) == names
     assert model.familiarity is not None
-    assert model.double().familiarity.references.dtype == torch.float64  # type: ignore[union-attr]
+    assert model.double().familiarity.centre.dtype == torch.float64  # type: ignore[union-attr]
     assert list(model.familiarity.parameters()) == []
 
 
@@ -171,16 +175,14 @@ def test_a_model_that_does_not_know_its_data_says_nothing() -> None:
 
 def test_data_that_is_too_little_or_damaged_is_refused() -> None:
     many, few = gaussian(50, 0), gaussian(5, 1)
-    with pytest.raises(ValueError, match="20 held out, got 50 and 5"):
-        fit(many, few, [1], FamiliarityConfig())
+    with pytest.raises(ValueError, match=r"needs 20 contexts .* got 50 and 5"):
+        fit(many, few)
     with pytest.raises(ValueError, match="not finite"):
-        fit(many, many * torch.nan, [1], FamiliarityConfig())
-    with pytest.raises(ValueError, match="neighbours must be 1 or more, got 0"):
-        FamiliarityConfig(neighbours=0)
+        fit(many, many * torch.nan)
     tensors = fitted().tensors
     with pytest.raises(ValueError, match="familiarity lacks 'centre'"):
-        Familiarity({k: v for k, v in tensors.items() if k != "centre"}, [1], 5)
+        Familiarity({k: v for k, v in tensors.items() if k != "centre"})
     with pytest.raises(ValueError, match="do not fit each other"):
-        Familiarity({**tensors, "centre": torch.zeros(3)}, [1], 5)
+        Familiarity({**tensors, "centre": torch.zeros(3)})
     with pytest.raises(ValueError, match="the clip has 1 frame"):
         imagination.contexts(world("prefix"), testing.clip(testing.image_spec(), 1, 1))

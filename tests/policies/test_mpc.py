@@ -248,7 +248,7 @@ def test_pessimism_counts_once_for_every_frame() -> None:
 def test_pessimism_needs_a_model_that_knows_its_data() -> None:
     for config in (MPCConfig(pessimism=1.0), MPCConfig(stop_at=0.9)):
         with pytest.raises(ValueError, match="run scd-wm calibrate RUN"):
-            MPC(testing.model(STATE), OutcomeGoal(), cem(), LIMITS, config)
+            MPC(testing.model(STATE), VectorGoal("a", torch.ones(2)), cem(), LIMITS, config)
     with pytest.raises(ValueError, match=r"pessimism must be 0 or more, .* got -1"):
         MPCConfig(pessimism=-1)
 
