@@ -63,12 +63,12 @@ def test_the_command_says_what_it_did(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
-    arguments = ["calibrate", str(run), "--clips", "6", "--held-out-clips", "6"]
-    assert main([*arguments, str(robot_file)]) == 0
+    options = ["--clips", "6", "--held-out-clips", "6"]
+    assert main(["calibrate", str(run), str(robot_file), *options]) == 0
     shown = capsys.readouterr().out
     for text in (f"calibrated {run}", "familiarity.safetensors", "held_out_contexts"):
         assert text in shown
-    assert main([*arguments, str(tmp_path / "nowhere")]) == 2
+    assert main(["calibrate", str(run), str(tmp_path / "nowhere")]) == 2
     assert main(["calibrate", str(run), "--clips", "0"]) == 2
     assert "clips must be 1 or more, got 0" in capsys.readouterr().err
 
