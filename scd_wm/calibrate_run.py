@@ -112,7 +112,7 @@ def calibrate_run(
         "episodes": len(trained.episodes),
         "held_out_episodes": len(held_out.episodes),
     }
-    familiarity = fit(*features, origin)
+    familiarity = fit(features[0], features[1], origin)
     for folder in folders:
         write_familiarity(folder, familiarity, model)
     file = folders[0] / TENSORS

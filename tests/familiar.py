@@ -13,5 +13,5 @@ def calibrated(model: WorldModel) -> WorldModel:
     for seed in (100, 101):
         clip = testing.clip(model.spec, 40, 6, seed=seed)
         parts.append(pool(imagination.contexts(model, clip)).flatten(0, 1))
-    model.familiarity = fit(*parts)
+    model.familiarity = fit(parts[0], parts[1])
     return model

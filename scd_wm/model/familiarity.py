@@ -28,8 +28,9 @@ class Familiarity(nn.Module):
     """Maps context features to uncertainty in [0, 1], calibrated on data that was held out.
 
     Uncertainty is the share of held-out frames whose contexts are nearer to the training data: 0.5
-    is ordinary, above 0.99 is off the data. Beyond the farthest held-out frame the share of those
-    farther still falls off exponentially, by the mean excess of the farthest tenth.
+    is ordinary, above 0.99 only one real frame in a hundred is. Beyond the farthest held-out
+    frame the share of those farther still falls off exponentially, by the mean excess of the
+    farthest tenth.
 
     Its tensors move with the model, and are not among its weights.
 
@@ -132,7 +133,7 @@ def whiten(features: Tensor) -> tuple[Tensor, Tensor]:
     directions that hardly vary do not outweigh all others.
     """
     centre, (count, dim) = features.mean(dim=0), features.shape
-    covariance = torch.atleast_2d(torch.cov(features.T.double()))
+    covariance = torch.cov(features.T.double()).reshape(dim, dim)
     mean_variance = covariance.trace() / dim
     square, scale = covariance.square().mean(), mean_variance.square()
     least = torch.finfo(torch.float64).tiny
