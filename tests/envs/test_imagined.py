@@ -263,7 +263,7 @@ def test_info_tells_the_uncertainty_of_those_that_stepped(spec: Spec) -> None:
     model, starts = calibrated(testing.model(spec)), testing.clip(spec, NUM_STARTS, 2)
     env = ImaginedVectorEnv(model, starts, 2, max_steps=2, terminate_at=1.0)
     assert "uncertainty" not in env.reset(seed=3)[1]
-    seen = []
+    seen: list[np.ndarray] = []
     for _ in range(4):  # the third step starts both anew
         info = env.step(np.full((2, 2), 0.5, np.float32))[4]
         assert {"uncertainty", "_uncertainty"} <= info.keys()

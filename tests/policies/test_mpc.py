@@ -186,7 +186,7 @@ def short_cut() -> Any:
         taken.append(frame.action[:, 0])
         return read_frame(frame, *settings)
 
-    model.next_frame = next_frame  # type: ignore[method-assign]
+    model.next_frame = next_frame  # type: ignore[method-assign, assignment]
     model.familiarity = Known(lambda _: (taken[-1] < -0.2).float())  # type: ignore[assignment]
 
     def goal(_: Frames) -> Tensor:
@@ -231,7 +231,7 @@ def test_pessimism_counts_once_for_every_frame() -> None:
     state = imagination.begin(model, testing.clip(STATE, 2, 3), torch.tensor([5, 6]))
     plans = torch.rand(2, 4, 3, 2) * 2 - 1
     goal = VectorGoal("a", torch.ones(2))
-    settings = {"discount": 0.5, "final_weight": 3.0}
+    settings: dict[str, Any] = {"discount": 0.5, "final_weight": 3.0}
     bold, wary = (
         ImaginedCosts(model, state, goal, MPCConfig(pessimism=p, trusted=0.2, **settings))(plans)
         for p in (0.0, 2.0)
