@@ -123,6 +123,21 @@ def success_info(outcome: Mapping[str, np.ndarray], stepped: np.ndarray) -> dict
     }
 
 
+def uncertainty_info(
+    uncertainty: np.ndarray | None, stepped: np.ndarray, stop_at: float | None
+) -> dict[str, Any]:
+    """Return what is said of uncertainty, with Gymnasium's masks of who says it."""
+    if uncertainty is None:
+        return {}
+    info: dict[str, Any] = {
+        "uncertainty": np.where(stepped, uncertainty, 0.0),
+        "_uncertainty": stepped.copy(),
+    }
+    if stop_at is not None:
+        info |= {"off_data": stepped & (uncertainty > stop_at), "_off_data": stepped.copy()}
+    return info
+
+
 def to_numpy(frames: Frames) -> Observation:
     """Return the observations of frames as arrays that nothing else holds."""
     images: dict[str, Tensor] = {**frames.images}

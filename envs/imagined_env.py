@@ -30,6 +30,7 @@ class ImaginedEnv(gym.Env):
         max_steps: Of an episode.
         num_steps: Sampler steps of a frame.
         terminate_at: Probability of termination above which an episode ends.
+        stop_at: Uncertainty above which an episode is truncated; None is never.
         action_space: None is -1 to 1.
         view: Decodes latents.
         render_mode: "rgb_array" or None.
@@ -46,6 +47,7 @@ class ImaginedEnv(gym.Env):
         max_steps: int = 100,
         num_steps: int | None = None,
         terminate_at: float = 0.5,
+        stop_at: float | None = None,
         action_space: Box | None = None,
         view: View | None = None,
         render_mode: str | None = None,
@@ -56,6 +58,7 @@ class ImaginedEnv(gym.Env):
             max_steps=max_steps,
             num_steps=num_steps,
             terminate_at=terminate_at,
+            stop_at=stop_at,
             autoreset_mode=AutoresetMode.DISABLED,
             action_space=action_space,
             view=view,

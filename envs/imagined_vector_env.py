@@ -30,6 +30,7 @@ from scd_wm.envs.imagined_common import (
     side_by_side,
     success_info,
     to_numpy,
+    uncertainty_info,
     usual_actions,
 )
 from scd_wm.imagination import Frames, RolloutState
@@ -58,7 +59,9 @@ class ImaginedVectorEnv(VectorEnv):
     Observations have the keys of the data: cameras (H, W, 3) uint8 and vectors float32. The reward
     is the predicted one, or 0 where the model predicts none; an episode terminates where that is
     predicted with a probability above `terminate_at`, and is truncated after `max_steps`. `info`
-    has "success" and "success_probability" where the model predicts success.
+    has "success" and "success_probability" where the model predicts success, and "uncertainty"
+    where it knows its data (`scd-wm calibrate`): from 0 to 1, the share of real frames that are
+    more like the data than what this frame was imagined from.
 
     Sub-environment i, seeded with s, imagines what any other would that is seeded with s and gets
     the same actions, however many there are beside it.
@@ -70,6 +73,8 @@ class ImaginedVectorEnv(VectorEnv):
         max_steps: Of an episode.
         num_steps: Sampler steps of a frame; None takes the model's own.
         terminate_at: Probability of termination above which an episode ends; 1 never ends one.
+        stop_at: Uncertainty above which an episode is truncated, and `info` has "off_data"; None
+            never truncates one for that.
         autoreset_mode: When a sub-environment whose episode is over starts anew.
         action_space: Of one sub-environment; None is -1 to 1.
         view: For a world of latents, decodes them; the spaces are then those of pixels.
@@ -77,7 +82,8 @@ class ImaginedVectorEnv(VectorEnv):
 
     Raises:
         ValueError: If a number is below 1, starts do not fit the model, the data's actions are not
-            within -1 to 1 and no space is given, or there is nothing to render.
+            within -1 to 1 and no space is given, there is nothing to render, or `stop_at` is given
+            and the model does not know its data.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class ImaginedVectorEnv(VectorEnv):
         max_steps: int = 100,
         num_steps: int | None = None,
         terminate_at: float = 0.5,
+        stop_at: float | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         action_space: Box | None = None,
         view: View | None = None,
@@ -100,9 +107,13 @@ class ImaginedVectorEnv(VectorEnv):
         if model.spec.has_latents and view is None:
             raise ValueError("the model imagines latents: give a view that decodes them")
         check_rendering(render_mode, model.spec)
+        if stop_at is not None and not 0 <= stop_at <= 1:
+            raise ValueError(f"stop_at must be in [0, 1], got {stop_at}")
+        if stop_at is not None:
+            imagination.check_calibrated(model, "stop_at")
         self.model, self.starts, self.num_envs = model.eval(), starts, num_envs
         self.max_steps, self.num_steps, self.view = max_steps, num_steps, view
-        self.terminate_at = terminate_at
+        self.terminate_at, self.stop_at = terminate_at, stop_at
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.render_mode = render_mode
         self.metadata = {
@@ -193,8 +204,10 @@ class ImaginedVectorEnv(VectorEnv):
         nothing = np.zeros(self.num_envs, dtype=np.float32)
         rewards = np.where(again, 0.0, outcome.get("reward", nothing)).astype(np.float64)
         terminated = (outcome.get("terminated", nothing) > self.terminate_at) & ~again
-        truncated = (self._num_steps >= self.max_steps) & ~again
-        info = success_info(outcome, ~again)
+        known = None if frames.uncertainty is None else frames.uncertainty.cpu().numpy()
+        info = success_info(outcome, ~again) | uncertainty_info(known, ~again, self.stop_at)
+        is_last = (self._num_steps >= self.max_steps) | info.get("off_data", False)
+        truncated = is_last & ~again
         if again.any():
             self._reset_rows(np.flatnonzero(again), None)
         self._is_over = terminated | truncated
@@ -250,6 +263,7 @@ class ImaginedVectorEnv(VectorEnv):
             max_steps=self.max_steps,
             num_steps=self.num_steps,
             terminate_at=self.terminate_at,
+            stop_at=self.stop_at,
             autoreset_mode=self.autoreset_mode,
             action_space=self._actions,
             view=self.view,

@@ -8,14 +8,19 @@ Axes: B rows, H height, W width, C channels, D values of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from scd_wm.imagination import Frames
+from scd_wm.clip import Clip
+from scd_wm.imagination import Frames, features, start_frame
 from scd_wm.spec import Spec
+
+if TYPE_CHECKING:
+    from scd_wm.model.world_model import WorldModel
 
 Goal = Callable[[Frames], Tensor]
 """Maps the frames of one step, without an axis T, to their costs, (B,); lower is better."""
@@ -94,6 +99,63 @@ class VectorGoal:
         seen = frames.vectors[self.name]
         seen = seen if self.values is None else seen[:, list(self.values)]
         return (seen - self.target.to(seen)).norm(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureGoal:
+    """Distance of what the model makes of a frame from what it makes of a goal, root mean square.
+
+    Both are read alone, without history and under the mean action, so that only what is seen
+    counts. It costs the reading of one more frame for every one imagined.
+
+    Args:
+        model: The world model that plans.
+        observation: The goal: cameras (H, W, C) and vectors (D,) by name, all or some. What it
+            lacks is hidden from the model in imagined frames too.
+    """
+
+    model: WorldModel
+    observation: Mapping[str, Tensor]
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError unless the goal is what a model of this spec can see."""
+        sizes: dict[str, tuple[int, ...]] = {k: (v.dim,) for k, v in spec.vectors.items()}
+        sizes |= {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
+        if not self.observation:
+            raise ValueError(f"a goal of features needs some of {sorted(sizes)}, got nothing")
+        for name, value in self.observation.items():
+            if sizes.get(name) != tuple(value.shape):
+                raise ValueError(
+                    f"{name!r} in a goal of features is {tuple(value.shape)}; "
+                    f"the model reads {sizes}"
+                )
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        found = features(self.model, self._visible(frames.observation))
+        shown = self._visible({k: v[None] for k, v in self.observation.items()})
+        apart = found - features(self.model, shown)  # (B, N, D)
+        known = self.model.layout.token_valid(shown.valid)[0, 0].to(apart.device)  # (N,)
+        return apart[:, known].square().mean((1, 2)).sqrt()
+
+    def _visible(self, observation: Mapping[str, Tensor]) -> Clip:
+        """Return observations, with axis B in front, as clips of 1 frame with only the goal's."""
+        batch = len(next(iter(observation.values())))
+        nothing = start_frame(self.model.spec, batch)
+        return replace(
+            nothing,
+            images={
+                k: observation[k][:, None] if self._has(k) else v for k, v in nothing.images.items()
+            },
+            vectors={
+                k: observation[k][:, None] if self._has(k) else v
+                for k, v in nothing.vectors.items()
+            },
+            valid={k: torch.full_like(v, self._has(k)) for k, v in nothing.valid.items()},
+        )
+
+    def _has(self, name: str) -> bool:
+        return name in self.observation
 
 
 @dataclass(frozen=True)

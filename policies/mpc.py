@@ -36,6 +36,9 @@ class MPCConfig:
     num_steps: int | None = None  # sampler steps of a frame; None takes the model's own
     discount: float = 1.0  # of the cost of a frame over that of the frame before
     final_weight: float = 1.0  # of the last frame's cost over that of the others
+    pessimism: float = 0.0  # cost of a frame wholly off the model's data, in the goal's units
+    trusted: float = 0.95  # uncertainty up to which a frame adds nothing to the cost
+    stop_at: float = 1.0  # uncertainty above which a plan is not believed any more; 1 is never
 
     def __post_init__(self) -> None:
         for name in ("action_repeat", "execute"):
@@ -46,11 +49,27 @@ class MPCConfig:
                 "discount must be in (0, 1] and final_weight above 0, got "
                 f"{self.discount} and {self.final_weight}"
             )
+        if not (self.pessimism >= 0 and 0 <= self.trusted < 1 and 0 < self.stop_at <= 1):
+            raise ValueError(
+                "pessimism must be 0 or more, trusted in [0, 1) and stop_at in (0, 1], got "
+                f"{self.pessimism}, {self.trusted} and {self.stop_at}"
+            )
+
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether costs depend on how familiar the model is with what it imagines."""
+        return self.pessimism > 0 or self.stop_at < 1
 
 
 @dataclass(frozen=True)
 class ImaginedCosts:
-    """Costs plans by imagining them: the sum of a goal's costs over the imagined frames."""
+    """Costs plans by imagining them: the sum of a goal's costs over the imagined frames.
+
+    Pessimism adds to a frame's cost in proportion to its uncertainty above `trusted`. It is
+    bounded, since beyond the data there is nothing to say how much worse farther off is. A plan
+    that is not believed any more is costed for each frame from there on as the worst frame that was
+    believed of any plan of its environment: it gains nothing by what a dream off the data promises.
+    """
 
     model: WorldModel
     state: RolloutState  # of B rows; not changed
@@ -66,13 +85,42 @@ class ImaginedCosts:
         frames = horizon * self.config.action_repeat
         state = self.state.fork(count, frames, common_noise=True)
         rows = rearrange(plans, "b n h a -> (b n) h a")
-        total = plans.new_zeros(len(rows))
+        costs, believed = [], []
+        is_believed = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         for t in range(frames):
             action = rows[:, t // self.config.action_repeat]
             seen = imagination.step(self.model, state, action, self.config.num_steps)
-            weight = self.config.final_weight if t == frames - 1 else 1.0
-            total += weight * self.config.discount**t * self.goal(seen)
-        return rearrange(total, "(b n) -> b n", b=batch)
+            cost = self.goal(seen)
+            if self.config.needs_uncertainty:
+                assert seen.uncertainty is not None  # MPC has asked for it
+                cost = cost + self.config.pessimism * excess(seen.uncertainty, self.config.trusted)
+                is_believed = is_believed & (seen.uncertainty <= self.config.stop_at)
+            costs.append(cost)
+            believed.append(is_believed)
+        each = rearrange(torch.stack(costs, 1), "(b n) t -> b n t", b=batch)
+        if self.config.stop_at < 1:
+            kept = rearrange(torch.stack(believed, 1), "(b n) t -> b n t", b=batch)
+            each = worst_where_not(each, kept)
+        weights = each.new_tensor([self.config.discount**t for t in range(frames)])
+        weights[-1] *= self.config.final_weight
+        return (each * weights).sum(-1)
+
+
+def excess(uncertainty: Tensor, trusted: float) -> Tensor:
+    """Return how far uncertainty is above the trusted one: 0 up to it, 1 at an uncertainty of 1."""
+    return (uncertainty - trusted).clamp(min=0) / (1 - trusted)
+
+
+def worst_where_not(costs: Tensor, believed: Tensor) -> Tensor:
+    """Return costs, (B, N, T), those not believed replaced by the worst believed one of a row B.
+
+    Where none is believed the worst of all is taken, and all plans of that row are alike.
+    """
+    least = costs.amin((1, 2), keepdim=True)
+    worst = torch.where(believed, costs, least).amax((1, 2), keepdim=True)
+    none = ~believed.any(2, keepdim=True).any(1, keepdim=True)
+    worst = torch.where(none, costs.amax((1, 2), keepdim=True), worst)
+    return torch.where(believed, costs, worst)
 
 
 class MPC:
@@ -88,7 +136,8 @@ class MPC:
         config: How.
 
     Raises:
-        ValueError: If the model cannot tell the goal, or has actions of another size.
+        ValueError: If the model cannot tell the goal, has actions of another size, or does not
+            know its data where uncertainty is to count.
     """
 
     def __init__(
@@ -107,6 +156,8 @@ class MPC:
             )
         self.model, self.goal, self.planner, self.limits = model.eval(), goal, planner, limits
         self.config = MPCConfig() if config is None else config
+        if self.config.needs_uncertainty:
+            imagination.check_calibrated(model, "pessimism")
         self.reset(0)
 
     def reset(self, seed: int) -> None:

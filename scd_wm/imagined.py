@@ -101,8 +101,10 @@ def _decoder(autoencoder: FrameAutoencoder, spec: Spec) -> View:
         def with_time(group: dict[str, Tensor]) -> dict[str, Tensor]:
             return {k: v[:, None] for k, v in group.items()}
 
-        groups = (frames.images, frames.vectors, frames.outcome)
-        seen = decode_frames(Frames(*(with_time({**g}) for g in groups)), autoencoder, spec)
+        images, vectors, outcome = (
+            with_time({**group}) for group in (frames.images, frames.vectors, frames.outcome)
+        )
+        seen = decode_frames(Frames(images, vectors, outcome), autoencoder, spec)
         return Frames(
             {k: v[:, 0] for k, v in seen.images.items()},
             {k: v[:, 0] for k, v in seen.vectors.items()},

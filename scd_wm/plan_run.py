@@ -111,7 +111,7 @@ def plan_run(
     env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
     try:
         check_fits(env, model.spec, env_id)
-        goal = parse_goal(config.goal, model.spec)
+        goal = parse_goal(config.goal, model.spec, model)
         planner = make_planner(config.planner, **config.settings)
         mpc = MPC(model, goal, planner, _limits(env, next(model.parameters())), config.mpc)
         seeds, refused = honest_seeds(env, config)

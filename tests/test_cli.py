@@ -33,6 +33,7 @@ NAMES = (
     "convert",
     "train",
     "train-autoencoder",
+    "calibrate",
     "imagine",
     "evaluate",
     "plan",

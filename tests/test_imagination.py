@@ -82,8 +82,11 @@ def test_rows_do_not_depend_on_the_batch_they_are_in(model: SCDWorldModel) -> No
     for row in range(3):
         pick = slice(row, row + 1)
         alone = history.map(itemgetter(pick))
-        groups = (whole.images, whole.vectors, whole.outcome)
-        part = Frames(*({k: v[pick] for k, v in group.items()} for group in groups))
+        images, vectors, outcome = (
+            {k: v[pick] for k, v in group.items()}
+            for group in (whole.images, whole.vectors, whole.outcome)
+        )
+        part = Frames(images, vectors, outcome)
         _assert_equal(rollout(model, alone, actions[pick], seeds=seeds[pick]), part)
 
 

@@ -7,6 +7,7 @@ that declares arguments and one that runs, and a line in `COMMANDS`.
 from scd_wm.commands.acting import add_plan
 from scd_wm.commands.autoencoder import add_train_autoencoder
 from scd_wm.commands.bench import add_bench
+from scd_wm.commands.calibrate import add_calibrate
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
@@ -19,6 +20,7 @@ COMMANDS = (
     add_convert,
     add_train,
     add_train_autoencoder,
+    add_calibrate,
     add_imagine,
     add_evaluate,
     add_plan,

@@ -24,8 +24,8 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--goal",
         default="success",
-        help="success, reward, VECTOR=1,2, VECTOR[0:2]=1,2, CAMERA=picture.png, module:function, "
-        "or a sum such as '2*success + VECTOR=1,2'",
+        help="success, reward, VECTOR=1,2, VECTOR[0:2]=1,2, CAMERA=picture.png, "
+        "features=picture.png, module:function, or a sum such as '2*success + VECTOR=1,2'",
     )
     parser.add_argument("--planner", choices=PLANNERS, default="icem", help="who searches")
     parser.add_argument("--episodes", type=int, metavar="N", default=20, help="of each policy")
@@ -45,6 +45,21 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--final-weight", type=float, metavar="X", default=1.0, help="of the last frame's cost"
     )
+    parser.add_argument(
+        "--pessimism",
+        type=float,
+        metavar="X",
+        default=0.0,
+        help="cost of a frame wholly off the model's data, in units of the goal; needs a RUN that "
+        "scd-wm calibrate has seen",
+    )
+    parser.add_argument(
+        "--stop-at",
+        type=float,
+        metavar="U",
+        default=1.0,
+        help="uncertainty, 0 to 1, above which the rest of a plan is not believed; needs the same",
+    )
     parser.add_argument("--videos", type=int, metavar="N", default=2, help="episodes to film")
     return parser
 
@@ -63,6 +78,8 @@ def run_plan(args: argparse.Namespace) -> None:
             execute=args.execute,
             num_steps=args.num_steps,
             final_weight=args.final_weight,
+            pessimism=args.pessimism,
+            stop_at=args.stop_at,
         ),
         episodes=args.episodes,
         seed=args.seed,

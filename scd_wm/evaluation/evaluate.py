@@ -30,11 +30,15 @@ from scd_wm.evaluation.result import (
     MetricResult,
 )
 from scd_wm.evaluation.scores import MetricInfo, Scorer, default_position_vectors, outcome_scores
+from scd_wm.evaluation.uncertainty import UncertaintyResult, compare
 from scd_wm.imagination import Frames
 from scd_wm.spec import Spec
 
 Ceiling = Callable[[Clip], Frames]
 """What really happened, (B, T), as well as a model can show it at all; entries may be left out."""
+
+UNCERTAINTY = "uncertainty"  # of the world model, beside the metrics in its table
+MOST_COMPARED = 4  # metrics that its uncertainty is compared with, at most
 
 Table = dict[str, dict[str, NDArray[np.float64]]]  # model: metric: (N, T)
 
@@ -102,6 +106,7 @@ def evaluate(
         seed=config.seed,
         clips=tuple((e, p.start) for e, p in zip(plan.episodes, plan.places, strict=True)),
         metrics=_summarise(table, scorer.describe(), plan),
+        uncertainty=_compare_uncertainty(table[WORLD_MODEL], scorer.describe(), plan),
     )
 
 
@@ -207,6 +212,9 @@ def _score_batch(models: _Models, clip: Clip, rows: slice, plan: Plan, scorer: S
     if models.ceiling is not None:
         imagined[ROUND_TRIP] = models.ceiling(clip.frames(plan.config.history, clip.num_frames))
     scores = {model: scorer.score(frames, clip) for model, frames in imagined.items()}
+    known = imagined[WORLD_MODEL].uncertainty
+    if known is not None:
+        scores[WORLD_MODEL][UNCERTAINTY] = known.double()
     for name, values in scores[COPY_LAST].items():
         if name in scorer.outcome_metrics:  # the start of an episode has no outcome to copy
             known = history.valid[scorer.outcome_metrics[name]][:, -1:]
@@ -277,3 +285,24 @@ def _summarise(
             differences={m: interval(own - v) for m, v in scores.items() if m != WORLD_MODEL},
         )
     return results
+
+
+def _compare_uncertainty(
+    own: Mapping[str, NDArray[np.float64]], infos: Mapping[str, MetricInfo], plan: Plan
+) -> tuple[UncertaintyResult, ...]:
+    """Compare the world model's uncertainty with its most telling errors; () if it has none."""
+    if UNCERTAINTY not in own:
+        return ()
+    telling = ("position_px/", "position/", "moving_psnr/", "rmse/")
+    names = [name for name in infos if name in own and name.startswith(telling)]
+    return tuple(
+        compare(
+            name,
+            infos[name],
+            own[UNCERTAINTY],
+            own[name],
+            [place.episode for place in plan.places],
+            seed=plan.config.seed,
+        )
+        for name in names[:MOST_COMPARED]
+    )

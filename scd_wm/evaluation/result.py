@@ -11,6 +11,7 @@ import numpy as np
 
 from scd_wm.evaluation.bootstrap import Interval
 from scd_wm.evaluation.scores import MetricInfo
+from scd_wm.evaluation.uncertainty import UncertaintyResult
 
 WORLD_MODEL, COPY_LAST, SHUFFLED = "world_model", "copy_last", "shuffled_actions"
 CONSTANT = "best_constant"
@@ -51,6 +52,7 @@ class Evaluation:
     seed: int
     clips: tuple[tuple[str, int], ...]  # episode and first frame of the history of each clip
     metrics: Mapping[str, MetricResult]  # by name, most telling first
+    uncertainty: tuple[UncertaintyResult, ...] = ()  # () where the model does not know its data
 
     @property
     def num_clips(self) -> int:
@@ -90,6 +92,7 @@ class Evaluation:
             "intervals": self.interval_text,
             "clips": [{"episode": name, "start": start} for name, start in self.clips],
             "metrics": {name: self._metric_json(m) for name, m in self.metrics.items()},
+            "uncertainty": [result.to_json() for result in self.uncertainty],
         }
 
     @property
@@ -144,7 +147,10 @@ def short_table(evaluation: Evaluation) -> str:
         f"{evaluation.num_clips} clips of {evaluation.num_episodes} episode(s). In brackets: "
         f"minus {MODEL_LABELS[COPY_LAST]}; * the 95 % interval excludes 0"
     )
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], note])
+    lines = [lines[0], "-" * len(lines[0]), *lines[1:], note]
+    for result in evaluation.uncertainty[:1]:
+        lines.append(f"uncertainty against {result.info.label}: {result.sentence}")
+    return "\n".join(lines)
 
 
 def mean_of_all_frames(interval: Interval) -> float:

@@ -38,6 +38,7 @@ def as_imagine(
             images={k: v.cpu() for k, v in frames.images.items()},
             vectors={k: v.cpu() for k, v in frames.vectors.items()},
             outcome={k: v.cpu() for k, v in frames.outcome.items()},
+            uncertainty=None if frames.uncertainty is None else frames.uncertainty.cpu(),
         )
 
     return imagine

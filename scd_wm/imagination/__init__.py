@@ -9,7 +9,7 @@ M values of a packed frame, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from scd_wm.imagination.history import observed as observed
 from scd_wm.imagination.history import start_frame as start_frame
 from scd_wm.imagination.state import RolloutState as RolloutState
 from scd_wm.model import noise
+from scd_wm.model.cache import RingCache
 from scd_wm.model.frames import Frame
 from scd_wm.model.world_model import WorldModel
 
@@ -31,6 +32,7 @@ class Frames:
     images: Mapping[str, Tensor]  # camera: (B, T, H, W, C) uint8, or float latents
     vectors: Mapping[str, Tensor]  # name: (B, T, D)
     outcome: Mapping[str, Tensor]  # (B, T): reward in its units, the others as probabilities
+    uncertainty: Tensor | None = None  # (B, T) 0 to 1; None where the model does not know its data
 
     @property
     def observation(self) -> dict[str, Tensor]:
@@ -58,19 +60,47 @@ def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> Roll
     check_history(model.spec, history)
     history = history.to(model.layout.delta_std.device)
     batch = history.action_valid.shape[0]
-    packed = model.layout.pack(history)
-    valid = model.layout.token_valid(history.valid)
-    actions = model.layout.normalise_vector("action", history.actions)
     cache = model.empty_cache(batch)
-    for t in range(history.num_frames - 1):
-        frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])
-        model.read(Frame(*frame), cache)
+    for _ in _read(model, history, cache):
+        pass
+    packed, valid = model.layout.pack(history), model.layout.token_valid(history.valid)
     if seeds is None:
         seeds = torch.arange(batch)
     elif seeds.shape != (batch,):
         raise ValueError(f"seeds must be ({batch},), one a row, got {tuple(seeds.shape)}")
     keys = noise.derive(seeds.to(packed.device), 0)
     return RolloutState(cache, packed[:, -1], valid[:, -1], keys, torch.zeros_like(keys))
+
+
+@torch.inference_mode()
+def contexts(model: WorldModel, clip: Clip) -> Tensor:
+    """Return what a model makes of each frame of clips, of those before it and of its action.
+
+    Args:
+        model: The world model.
+        clip: Batched clip of F >= 2 frames.
+
+    Returns:
+        Context features as a rollout has them, (B, F - 1, N, D).
+
+    Raises:
+        ValueError: If `clip` has one frame, lacks what the model reads, or sizes do not fit.
+    """
+    check_history(model.spec, clip)
+    if clip.num_frames < 2:
+        raise ValueError("contexts are of a frame and the action after it, the clip has 1 frame")
+    clip = clip.to(model.layout.delta_std.device)
+    cache = model.empty_cache(clip.action_valid.shape[0])
+    return torch.stack(list(_read(model, clip, cache)), dim=1)
+
+
+def _read(model: WorldModel, history: Clip, cache: RingCache) -> Iterator[Tensor]:
+    """Read all frames of a history but the last, yielding the context of each, (B, N, D)."""
+    packed, valid = model.layout.pack(history), model.layout.token_valid(history.valid)
+    actions = model.layout.normalise_vector("action", history.actions)
+    for t in range(history.num_frames - 1):
+        frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])
+        yield model.read(Frame(*frame), cache)
 
 
 @torch.inference_mode()
@@ -102,10 +132,13 @@ def step(
     num_steps = model.config.num_steps if num_steps is None else num_steps
     solver = model.config.solver if solver is None else solver
     eps = _noise(model, state) if model.needs_noise(num_steps) else torch.zeros_like(state.last)
-    sample, logits = model.next_frame(frame, state.cache, eps, num_steps, solver)
-    state.last, state.valid = sample, torch.ones_like(state.valid)
+    found = model.next_frame(frame, state.cache, eps, num_steps, solver)
+    state.last, state.valid = found.packed, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
-    return decode(model, sample, logits)
+    frames = decode(model, found.packed, found.logits)
+    if model.familiarity is None:
+        return frames
+    return replace(frames, uncertainty=model.familiarity(found.context))
 
 
 @torch.inference_mode()
@@ -176,6 +209,38 @@ def warm_up(model: WorldModel, batch: int, num_steps: int | None = None) -> None
     actions = state.last.new_zeros(batch, model.spec.action.dim)
     for _ in range(model.config.window + 1):
         step(model, state, actions, num_steps)
+
+
+def check_calibrated(model: WorldModel, what: str) -> None:
+    """Raise ValueError unless a model knows its training data, which `what` needs."""
+    if model.familiarity is None:
+        raise ValueError(
+            f"{what} needs a model that knows how familiar its data is: run scd-wm calibrate RUN, "
+            "and load the run anew"
+        )
+
+
+@torch.inference_mode()
+def features(model: WorldModel, seen: Clip) -> Tensor:
+    """Return what the model makes of single frames, without history, under the mean action.
+
+    Args:
+        model: The world model.
+        seen: Batched clip of 1 frame; see `observed`.
+
+    Returns:
+        Context features, (B, N, D).
+
+    Raises:
+        ValueError: If `seen` does not fit.
+    """
+    check_history(model.spec, seen)
+    seen = seen.to(model.layout.delta_std.device)
+    packed, valid = model.layout.pack(seen)[:, 0], model.layout.token_valid(seen.valid)[:, 0]
+    batch = len(packed)
+    action = packed.new_zeros(batch, model.spec.action.dim)  # normalised
+    has_action = torch.ones(batch, dtype=torch.bool, device=packed.device)
+    return model.read(Frame(packed, valid, action, has_action), model.empty_cache(batch))
 
 
 def decode(model: WorldModel, packed: Tensor, logits: Tensor) -> Frames:
@@ -279,8 +344,10 @@ def stack(frames: Sequence[Frames]) -> Frames:
     def join(groups: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {name: torch.stack([group[name] for group in groups], 1) for name in groups[0]}
 
+    known = [f.uncertainty for f in frames if f.uncertainty is not None]
     return Frames(
         join([f.images for f in frames]),
         join([f.vectors for f in frames]),
         join([f.outcome for f in frames]),
+        torch.stack(known, 1) if known else None,
     )

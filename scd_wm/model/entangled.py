@@ -24,7 +24,7 @@ from scd_wm.model.blocks import Attend
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
-from scd_wm.model.frames import Frame, Noised, Sequence
+from scd_wm.model.frames import Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import FrameRotation
 from scd_wm.model.world_model import WorldModel
@@ -112,18 +112,24 @@ class CausalDiffuser(FrameDenoiser):
             x = block(x, block.modulation(clean), table, attend)
         return kept
 
-    def read(self, frame: Frame, action: Tensor, cache: RingCache) -> None:
-        """Run the clean pass over one more frame of rollouts; `action` is embedded, (B, D)."""
+    def read(self, frame: Frame, action: Tensor, cache: RingCache) -> Tensor:
+        """Run the clean pass over one more frame of rollouts; `action` is embedded, (B, D).
+
+        Returns:
+            The tokens that enter the last layer, (B, N, D). What leaves it is read by nothing.
+        """
         table = self.rotation(cache.next_frames(), action.dtype)
         clean = self.condition(action.new_zeros(()), action)
         x = self.embed(frame.packed, frame.valid)
         for layer, block in enumerate(self.blocks):
+            context = x
             x = block(x, block.modulation(clean), table, partial(cache.attend, layer))
         cache.advance()
+        return context
 
     def read_and_denoise(
         self, frame: Frame, noisy: Tensor, modulation: Modulation, context: StepContext
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the clean pass over a frame and, in the same pass, the first step of the next.
 
         Args:
@@ -133,7 +139,7 @@ class CausalDiffuser(FrameDenoiser):
             context: Of the next frame; its cache takes in `frame`.
 
         Returns:
-            As `forward`.
+            As `forward`, and as `read`.
         """
         cache, n = context.cache, self.num_tokens
         clean_table = self.rotation(cache.next_frames(), noisy.dtype)
@@ -143,13 +149,14 @@ class CausalDiffuser(FrameDenoiser):
         x = torch.cat([self.embed(frame.packed, frame.valid), self.sequence(noisy, context)], dim=1)
         num_noisy = x.shape[1] - n
         for layer, block in enumerate(self.blocks):
+            read = x
             parts = (
                 block.modulation(clean).expand(-1, n, -1),
                 modulation.blocks[layer].expand(-1, num_noisy, -1),
             )
             x = block(x, torch.cat(parts, dim=1), table, partial(cache.attend_both, layer))
         cache.advance()
-        return self.predict(x, noisy, modulation.final, context.last)
+        return *self.predict(x, noisy, modulation.final, context.last), read[:, :n]
 
 
 class EntangledWorldModel(WorldModel):
@@ -236,31 +243,37 @@ class EntangledWorldModel(WorldModel):
         like = net.embed.place
         return RingCache.empty(self.config, len(net.blocks), batch, net.num_tokens, like, num_noisy)
 
-    def read(self, frame: Frame, cache: RingCache) -> None:
+    def read(self, frame: Frame, cache: RingCache) -> Tensor:
         """Read one more frame into `cache`; see `WorldModel.read`."""
-        self.network.read(frame, self.network.action(frame.action, frame.action_valid), cache)
+        return self.network.read(
+            frame, self.network.action(frame.action, frame.action_valid), cache
+        )
 
     def next_frame(
         self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
-    ) -> tuple[Tensor, Tensor]:
+    ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         action = self.network.action(frame.action, frame.action_valid)
         table = self.network.noisy_rotation(cache.next_frames() + 1, eps.dtype)
         context = StepContext(action, frame.packed, table, cache)
         levels = flow.levels(num_steps)
         modulations = list(self.network.schedule(levels[:-1], action))
+        read = frame.packed  # until the first step
 
         def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal context
+            nonlocal context, read
             seen = self.visible_noisy(noisy, levels[index])
             if index == 0:
-                return self.network.read_and_denoise(frame, seen, modulations[0], context)
+                first = self.network.read_and_denoise(frame, seen, modulations[0], context)
+                read = first[2]
+                return first[:2]
             if not context.kept:
                 context = replace(context, kept=cache.passing(context.table.shape[2]))
             return self.network(seen, modulations[index], context)
 
         base = self.base(frame.packed, frame.valid)
-        return self.integrate(evaluate, base, eps, levels, solver)
+        packed, logits = self.integrate(evaluate, base, eps, levels, solver)
+        return NextFrame(packed, logits, read)
 
 
 def attend_history(

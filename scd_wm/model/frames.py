@@ -50,6 +50,15 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class NextFrame:
+    """The frame that a model imagines next, and what it was imagined from."""
+
+    packed: Tensor  # (B, M)
+    logits: Tensor  # (B, number of outcomes), at the sampler's last step
+    context: Tensor  # (B, N, D) features of the history and of the action at its last frame
+
+
+@dataclass(frozen=True)
 class Noised:
     """Frames to denoise in training, F = B (T - 1) of them."""
 

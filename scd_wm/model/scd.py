@@ -17,7 +17,7 @@ from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.decoder import DecoderContext, DiffusionDecoder
 from scd_wm.model.encoder import CausalEncoder
-from scd_wm.model.frames import Frame, Sequence
+from scd_wm.model.frames import Frame, NextFrame, Sequence
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 
@@ -67,15 +67,15 @@ class SCDWorldModel(WorldModel):
         """Return the memory of `batch` rollouts that have seen no frame."""
         return self.encoder.empty_cache(batch)
 
-    def read(self, frame: Frame, cache: RingCache) -> None:
-        """Read one more frame into `cache`; see `WorldModel.read`."""
-        self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
+    def read(self, frame: Frame, cache: RingCache) -> Tensor:
+        """Read one more frame into `cache` and return its c; see `WorldModel.read`."""
+        return self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
 
     def next_frame(
         self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
-    ) -> tuple[Tensor, Tensor]:
+    ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
-        c = self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
+        c = self.read(frame, cache)
         context = self.decoder.context(c, frame.packed, frame.action, frame.action_valid)
         base = self.base(frame.packed, frame.valid)
-        return self.sample(context, base, eps, num_steps, solver)
+        return NextFrame(*self.sample(context, base, eps, num_steps, solver), c)

@@ -19,8 +19,9 @@ from scd_wm.model import draws, flow, losses, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.familiarity import Familiarity
 from scd_wm.model.few_steps import FewSteps
-from scd_wm.model.frames import Base, Frame, Noised, Sequence
+from scd_wm.model.frames import Base, Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.own_history import own_history
 from scd_wm.spec import Spec
@@ -45,6 +46,7 @@ class WorldModel(nn.Module, ABC):
         self.spec, self.config = spec, config
         self.layout = FrameLayout(spec, config.patch_size)
         self.few_steps: FewSteps | None = None  # set to also learn from a teacher's many steps
+        self.familiarity: Familiarity | None = None  # set where the model knows its training data
 
     @property
     @abstractmethod
@@ -77,13 +79,17 @@ class WorldModel(nn.Module, ABC):
         """Return the memory of `batch` rollouts that have seen no frame."""
 
     @abstractmethod
-    def read(self, frame: Frame, cache: RingCache) -> None:
-        """Read one more frame into `cache`, which changes, without imagining the next."""
+    def read(self, frame: Frame, cache: RingCache) -> Tensor:
+        """Read one more frame into `cache`, which changes, without imagining the next.
+
+        Returns:
+            Context features, (B, N, D): what the next frame would be imagined from.
+        """
 
     @abstractmethod
     def next_frame(
         self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
-    ) -> tuple[Tensor, Tensor]:
+    ) -> NextFrame:
         """Read one more frame into `cache`, which changes, and sample the next.
 
         Args:
@@ -94,7 +100,7 @@ class WorldModel(nn.Module, ABC):
             solver: Of `flow.SOLVERS`.
 
         Returns:
-            Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
+            The next frame, and the context features that `read` would have returned.
         """
 
     def forward(

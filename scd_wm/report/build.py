@@ -27,7 +27,7 @@ from scd_wm.evaluation.result import (
 )
 from scd_wm.report import plots
 from scd_wm.report.data_section import DataSection, data_section
-from scd_wm.report.headline import Fact, comparison, headline
+from scd_wm.report.headline import Fact, comparison, headline, headline_horizon
 from scd_wm.report.items import Media, RunReport
 
 HERE = Path(__file__).parent
@@ -69,6 +69,7 @@ class Section:
     curves: list[Curve]
     models: list[str]  # whose curves there are
     rows: list[Row]
+    uncertainty: list[str]  # plots
     training: str | None
     data: DataSection | None
     groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
@@ -160,6 +161,10 @@ def _section(run: RunReport, anchor: str) -> Section:
         curves=[Curve(m.info.label, plots.error_curve(m, evaluation.horizons)) for m in shown],
         models=list(dict.fromkeys(name for m in shown for name in m.models)),
         rows=[row for m in evaluation.metrics.values() for row in _rows(m, evaluation)],
+        uncertainty=[
+            plots.uncertainty_scatter(result, headline_horizon(evaluation))
+            for result in evaluation.uncertainty
+        ],
         training=plots.training_curve(run.log),
         data=None if run.diagnosis is None else data_section(run.diagnosis),
         groups=_groups(run.config),

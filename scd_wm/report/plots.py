@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scd_wm.evaluation.result import COPY_LAST, ROUND_TRIP, SHUFFLED, WORLD_MODEL, MetricResult
+from scd_wm.evaluation.uncertainty import UncertaintyResult
 
 Array = NDArray[np.float64]
 
@@ -62,6 +63,8 @@ STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
 }
 PIXELS_PER_POINT = 1.35  # at which 9 points are as large as the page's small text
+SHARES = (0, 0.5, 0.9, 0.99, 0.999)  # ticks of uncertainty
+LAST_SHARE = 0.9999  # greater uncertainties are drawn here
 MAX_VALUES = 12  # of a vector drawn in one plot; those that vary most
 
 
@@ -96,6 +99,31 @@ def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
         _ticks(axes, horizons)
         if metric.info.bounds:
             axes.set_ylim(*metric.info.bounds)
+        return to_svg(figure)
+
+
+def uncertainty_scatter(result: UncertaintyResult, horizon: int) -> str:
+    """Draw the error of each clip's frame at a horizon over the model's uncertainty of it.
+
+    The axis of uncertainty is that of how many frames are less familiar, so that 0.99 is as far
+    from 0.9 as 0.9 from 0.
+
+    Args:
+        result: The result.
+        horizon: Frames ahead.
+    """
+    size = -1.0 if result.info.better == "higher" else 1.0
+    unit = f" [{result.info.unit}]" if result.info.unit else ""
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = new_figure(1, 1, 3.7, 2.5)
+        rarer = 1 - np.minimum(result.uncertainty[:, horizon - 1], LAST_SHARE)
+        axes.scatter(rarer, size * result.error[:, horizon - 1], s=12, color=MODEL, alpha=0.7)
+        axes.set_xscale("log")
+        axes.set_xlim(1.2, (1 - LAST_SHARE) / 1.5)
+        axes.set_xticks([1 - x for x in SHARES], [f"{x:g}" for x in SHARES])
+        axes.minorticks_off()
+        axes.set_title(result.info.label + unit)
+        axes.set_xlabel(f"uncertainty, {horizon} frames ahead")
         return to_svg(figure)
 
 

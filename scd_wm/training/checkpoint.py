@@ -23,10 +23,12 @@ from scd_wm.model.engine import prepare
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training import files
+from scd_wm.training.familiarity_files import attach_familiarity, write_familiarity
 
 FORMAT = "scd_wm model"
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+AVERAGED = "ema.safetensors"  # weights of a checkpoint
 CHECKPOINTS, EXPORT = "checkpoints", "model"  # folders of a run
 AUTOENCODER = "autoencoder"  # folder of a run or model whose world is one of latents
 PREFIX = "step_"  # of a checkpoint's name; the number of steps follows
@@ -42,6 +44,8 @@ def save_pretrained(
     autoencoder: Autoencoder | None = None,
 ) -> Path:
     """Write a world model as a folder, whole or not at all; one of that name is replaced.
+
+    What the model knows of its training data (`scd-wm calibrate`) goes with its own weights.
 
     Args:
         model: The world model.
@@ -72,6 +76,8 @@ def save_pretrained(
     with files.new_folder(folder) as partial:
         files.write_json(partial / CONFIG, config)
         files.write_tensors(partial / WEIGHTS, _stored(tensors, dtype))
+        if model.familiarity is not None and weights is None:  # of other weights it would not be
+            write_familiarity(partial, model.familiarity, model)
         if autoencoder is not None:
             (partial / AUTOENCODER).mkdir()
             autoencoder.write(partial / AUTOENCODER)
@@ -144,6 +150,7 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> W
     folder = Path(folder)
     model = build_model(files.read_json(folder / CONFIG), folder / CONFIG)
     load_weights(model, folder / WEIGHTS)
+    attach_familiarity(model, folder)
     return model.to(device).eval()
 
 
@@ -172,7 +179,8 @@ def _load(path: Path, device: torch.device | str) -> WorldModel:
     newest = latest_checkpoint(path)
     if newest is not None:
         model = build_model(files.read_json(path / CONFIG), path / CONFIG)
-        load_weights(model, newest / "ema.safetensors")
+        load_weights(model, newest / AVERAGED)
+        attach_familiarity(model, newest)
         return model.to(device).eval()
     if _is_export(path):
         return from_pretrained(path, device)

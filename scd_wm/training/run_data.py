@@ -64,6 +64,7 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
     """Open the episodes that a model never saw in training, with the keys and sizes it needs.
 
     They hold pixels, of worlds of latents too: what is imagined is compared with what was seen.
+    See `open_run_parts`.
 
     Args:
         run: A run folder or an exported model.
@@ -74,6 +75,30 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
         FileNotFoundError: If there is nothing at `run` or `path`.
         KeyError: If the data lacks a camera or vector of the model.
         ValueError: If the data does not fit the model, or training held no episode of it out.
+    """
+    trained, rest = open_run_parts(run, path)
+    if rest is None:
+        raise ValueError(
+            f"{run} was trained on all episodes of {trained.info.path}; use other data"
+        )
+    return rest
+
+
+def open_run_parts(
+    run: str | Path, path: str | Path | None = None
+) -> tuple[RobotDataset, RobotDataset | None]:
+    """Open what a model was trained on and what it never saw, with the keys and sizes it needs.
+
+    Args:
+        run: A run folder or an exported model.
+        path: The data set; None is the one of training.
+
+    Returns:
+        Of the data of training, wherever it lies, the episodes trained on and those held out, None
+        if there are none; of other data twice all of it.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: As `open_run_data`.
     """
     config = files.read_json(check_folder(run) / CONFIG)
     spec, data = Spec.from_json(config["spec"]).pixels, config.get("data", {})
@@ -90,10 +115,12 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
     )
     spec.check_same_layout(layout_spec(dataset), f"data set {path}")
     if data.get("fingerprint") != fingerprint(dataset):
-        return dataset
+        return dataset, dataset
     if not data["held_out"]:
-        raise ValueError(f"{run} was trained on all episodes of {path}; use other data")
-    return select_episodes(dataset, data["held_out"])
+        return dataset, None
+    held_out = {*data["held_out"]}
+    trained = [e.name for e in dataset.episodes if e.name not in held_out]
+    return select_episodes(dataset, trained), select_episodes(dataset, data["held_out"])
 
 
 def select_episodes(dataset: RobotDataset, names: Sequence[str]) -> RobotDataset:

@@ -19,6 +19,7 @@ from scd_wm.envs.imagined_env import ImaginedEnv
 from scd_wm.envs.imagined_vector_env import ImaginedVectorEnv
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
+from tests.familiar import calibrated
 
 SPECS = {"images": testing.image_spec(), "state": testing.state_spec()}
 NUM_STARTS = 5
@@ -256,3 +257,62 @@ def test_wrong_calls_say_what_is_wrong() -> None:
         env.step(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="the snapshot has 2 sub-environments, this has 1"):
         ImaginedVectorEnv(*world(testing.state_spec())).restore(env.snapshot())
+
+
+def test_info_tells_the_uncertainty_of_those_that_stepped(spec: Spec) -> None:
+    model, starts = calibrated(testing.model(spec)), testing.clip(spec, NUM_STARTS, 2)
+    env = ImaginedVectorEnv(model, starts, 2, max_steps=2, terminate_at=1.0)
+    assert "uncertainty" not in env.reset(seed=3)[1]
+    seen: list[np.ndarray] = []
+    for _ in range(4):  # the third step starts both anew
+        info = env.step(np.full((2, 2), 0.5, np.float32))[4]
+        assert {"uncertainty", "_uncertainty"} <= info.keys()
+        assert "off_data" not in info
+        assert info["_uncertainty"].tolist() == [len(seen) != 2] * 2
+        seen.append(info["uncertainty"])
+    assert seen[2].tolist() == [0, 0]
+    single = ImaginedEnv(model, starts, terminate_at=1.0)
+    single.reset(seed=3)
+    for t in range(2):
+        found = single.step(np.full(2, 0.5, np.float32))[4]["uncertainty"]
+        assert isinstance(found, float)
+        np.testing.assert_allclose(found, seen[t][0], atol=1e-3)
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_an_episode_off_the_data_is_truncated_and_said_to_be(spec: Spec, mode: str) -> None:
+    model, starts = calibrated(testing.model(spec)), testing.clip(spec, NUM_STARTS, 2)
+    options: dict[str, Any] = {"terminate_at": 1.0, "autoreset_mode": mode}
+    free = ImaginedVectorEnv(model, starts, 4, **options)
+    free.reset(seed=3)
+    actions = np.array([[0.1, 0.1], [60, -60], [-0.1, 0.2], [-60, 60]], np.float32)
+    known = free.step(actions)[4]["uncertainty"]
+    limit = 0.99
+    assert (known[[1, 3]] > limit).all()  # actions of a hundred deviations
+    assert (known[[0, 2]] < limit).all()
+    env = ImaginedVectorEnv(model, starts, 4, stop_at=limit, **options)
+    env.reset(seed=3)
+    _, _, terminated, truncated, info = env.step(actions)
+    assert truncated.tolist() == info["off_data"].tolist() == [False, True, False, True]
+    assert not terminated.any()
+    assert info["_off_data"].all()
+    if mode == "SameStep":
+        last = info["final_info"]
+        assert info["_final_info"].tolist() == [False, True, False, True]
+        assert last["off_data"][[1, 3]].tolist() == [True, True]
+        np.testing.assert_allclose(last["uncertainty"][[1, 3]].astype(float), known[[1, 3]])
+    if mode == "NextStep":
+        info = env.step(actions)[4]
+        assert info["_off_data"].tolist() == [True, False, True, False]
+        assert not info["off_data"][[1, 3]].any()
+    branch = env.branch(2) if mode == "SameStep" else None
+    assert branch is None or branch.stop_at == limit
+
+
+def test_stopping_off_the_data_needs_a_model_that_knows_it(spec: Spec) -> None:
+    model, starts = world(spec)
+    with pytest.raises(ValueError, match=r"stop_at needs a model that knows .* scd-wm calibrate"):
+        ImaginedVectorEnv(model, starts, stop_at=0.99)
+    with pytest.raises(ValueError, match=r"stop_at must be in \[0, 1\], got 2"):
+        ImaginedVectorEnv(calibrated(model), starts, stop_at=2)

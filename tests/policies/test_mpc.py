@@ -14,10 +14,11 @@ import scd_wm
 from scd_wm import imagination, testing
 from scd_wm.envs.imagined_vector_env import ImaginedVectorEnv
 from scd_wm.imagination import Frames
-from scd_wm.policies.goals import ImageGoal, OutcomeGoal, SumOfGoals, VectorGoal
-from scd_wm.policies.mpc import MPC, ImaginedCosts, MPCConfig
+from scd_wm.policies.goals import FeatureGoal, ImageGoal, OutcomeGoal, SumOfGoals, VectorGoal
+from scd_wm.policies.mpc import MPC, ImaginedCosts, MPCConfig, excess, worst_where_not
 from scd_wm.policies.planner import ActionLimits
 from scd_wm.policies.planners import make_planner
+from tests.familiar import calibrated
 
 IMAGES, STATE = testing.image_spec(), testing.state_spec()
 LIMITS = ActionLimits(-torch.ones(2), torch.ones(2))
@@ -159,3 +160,125 @@ def test_observations_that_do_not_fit_are_refused() -> None:
         mpc.act({"a": np.zeros((1, 2)), "b": np.zeros((1, 3))})
     with pytest.raises(ValueError, match="limits are of 3 values, the model's actions have 2"):
         MPC(mpc.model, mpc.goal, cem(), ActionLimits(-torch.ones(3), torch.ones(3)))
+
+
+class Known(torch.nn.Module):
+    """A familiarity that knows contexts by a table of its own."""
+
+    def __init__(self, uncertainty: Any) -> None:
+        super().__init__()
+        self.uncertainty = uncertainty
+
+    def forward(self, context: Tensor) -> Tensor:
+        return self.uncertainty(context)
+
+
+def short_cut() -> Any:
+    """A model in which going left is cheap, and off the data.
+
+    The action taken is what the context says, and the goal likes the left.
+    """
+    model = testing.model(STATE).eval()
+    taken: list[Tensor] = []
+    read_frame = model.next_frame
+
+    def next_frame(frame: Any, *settings: Any) -> Any:
+        taken.append(frame.action[:, 0])
+        return read_frame(frame, *settings)
+
+    model.next_frame = next_frame  # type: ignore[method-assign, assignment]
+    model.familiarity = Known(lambda _: (taken[-1] < -0.2).float())  # type: ignore[assignment]
+
+    def goal(_: Frames) -> Tensor:
+        return taken[-1]  # -1 is the cheapest
+
+    return model, goal
+
+
+def first_action(config: MPCConfig) -> float:
+    model, goal = short_cut()
+    mpc = MPC(model, goal, cem(candidates=60, iterations=4), LIMITS, config)
+    observation = {k: v[:, 0] for k, v in testing.clip(STATE, 1, 1).vectors.items()}
+    return mpc.act(observation)[0, 0].item()
+
+
+def test_pessimism_keeps_a_plan_off_the_cheap_path_that_nobody_has_seen() -> None:
+    assert first_action(MPCConfig()) < -0.7
+    assert first_action(MPCConfig(pessimism=5.0)) >= -0.2
+    assert first_action(MPCConfig(pessimism=0.01)) < -0.7  # less than there is to gain
+
+
+def test_a_plan_that_leaves_the_data_gains_nothing_by_what_it_promises_there() -> None:
+    assert first_action(MPCConfig(stop_at=0.5)) >= -0.2
+
+
+def test_costs_after_the_data_was_left_are_the_worst_that_was_believed() -> None:
+    costs = torch.tensor([[[1.0, 2.0, 3.0], [4.0, -9.0, -9.0]], [[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]]])
+    believed = torch.tensor(
+        [[[True, True, True], [True, False, False]], [[False, False, False], [False] * 3]]
+    )
+    wanted = [[[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]], [[5.0, 5.0, 5.0], [5.0, 5.0, 5.0]]]
+    assert worst_where_not(costs, believed).tolist() == wanted
+
+
+def test_trusted_uncertainty_costs_nothing_and_being_wholly_off_costs_one() -> None:
+    found = excess(torch.tensor([0.0, 0.95, 0.975, 1.0]), 0.95)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, 0.5, 1.0]), atol=1e-5, rtol=0)
+
+
+def test_pessimism_counts_once_for_every_frame() -> None:
+    model = calibrated(testing.model(STATE))
+    state = imagination.begin(model, testing.clip(STATE, 2, 3), torch.tensor([5, 6]))
+    plans = torch.rand(2, 4, 3, 2) * 2 - 1
+    goal = VectorGoal("a", torch.ones(2))
+    settings: dict[str, Any] = {"discount": 0.5, "final_weight": 3.0}
+    bold, wary = (
+        ImaginedCosts(model, state, goal, MPCConfig(pessimism=p, trusted=0.2, **settings))(plans)
+        for p in (0.0, 2.0)
+    )
+    for index in range(4):
+        seen = imagination.stack(
+            list(imagination.imagine(model, state.clone(), plans[:, index]))
+        ).uncertainty
+        assert seen is not None
+        extra = 2 * ((seen - 0.2).clamp(min=0) / 0.8 * torch.tensor([1, 0.5, 0.75])).sum(1)
+        torch.testing.assert_close((wary - bold)[:, index], extra, atol=1e-4, rtol=1e-4)
+
+
+def test_pessimism_needs_a_model_that_knows_its_data() -> None:
+    for config in (MPCConfig(pessimism=1.0), MPCConfig(stop_at=0.9)):
+        with pytest.raises(ValueError, match="run scd-wm calibrate RUN"):
+            MPC(testing.model(STATE), VectorGoal("a", torch.ones(2)), cem(), LIMITS, config)
+    with pytest.raises(ValueError, match=r"pessimism must be 0 or more, .* got -1"):
+        MPCConfig(pessimism=-1)
+
+
+@pytest.mark.parametrize("architecture", ["scd", "entangled"])
+def test_a_goal_of_features_is_reached_by_the_goal_itself(architecture: str) -> None:
+    model = testing.entangled(IMAGES) if architecture == "entangled" else testing.model(IMAGES)
+    clip = testing.clip(IMAGES, 3, 1)
+    entries = {**clip.images, **clip.vectors}
+    seen = Frames(
+        {k: v[:, 0] for k, v in clip.images.items()},
+        {k: v[:, 0] for k, v in clip.vectors.items()},
+        {},
+    )
+    whole = FeatureGoal(model.eval(), {k: v[1, 0] for k, v in entries.items()})
+    cost = whole(seen)
+    assert cost.shape == (3,)
+    assert cost[1] < 1e-5 < cost[[0, 2]].min()
+    picture = FeatureGoal(model, {"top": entries["top"][1, 0]})
+    other = replace(seen, vectors={"proprio": seen.vectors["proprio"] + 5})
+    torch.testing.assert_close(picture(seen), picture(other))  # what a goal lacks does not count
+    assert not torch.isclose(whole(seen), whole(other)).any()
+
+
+def test_goals_of_features_that_the_model_cannot_see_are_refused() -> None:
+    model = testing.model(IMAGES)
+    for observation, message in (
+        ({}, "needs some of .'proprio', 'top'., got nothing"),
+        ({"side": torch.zeros(2)}, r"'side' in a goal of features is \(2,\)"),
+        ({"top": torch.zeros(8, 8, 3)}, r"'top' in a goal of features is \(8, 8, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MPC(model, FeatureGoal(model, observation), cem(), LIMITS)
