@@ -19,6 +19,7 @@ from scd_wm.envs.rendering import Cameras, check_picture_arguments
 Observation = dict[str, np.ndarray]
 
 OBSERVATIONS = ("image", "state")
+FAR = 10.0  # metres that nothing gets to; the other vectors are within -1 to 1
 SEEDS = 2**31  # that the other package's own generators take
 
 
@@ -91,7 +92,7 @@ class ForeignEnv(gym.Env[Any, np.ndarray], ABC):
     def _space(self, vectors: Mapping[str, int]) -> Dict:
         """Return the space of observations with vectors of these lengths."""
         spaces: dict[str, gym.Space[Any]] = {
-            k: Box(-np.inf, np.inf, (dim,), np.float32) for k, dim in vectors.items()
+            k: Box(-FAR, FAR, (dim,), np.float32) for k, dim in vectors.items()
         }
         if self.observation_type == "state":
             return Dict(spaces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -41,8 +42,10 @@ class MetaWorldExpert(NoisyPolicy):
 
     def act(self, observation: Any) -> np.ndarray:
         """Return the next action, (4,) float32; `observation` is not read."""
-        # The expert was written for steps of which ours holds an action for several.
-        action = np.clip(self._expert.get_action(self._env.expert_observation), -1, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that actions are clipped, which they are
+            wanted = self._expert.get_action(self._env.expert_observation)
+        action = np.clip(wanted, -1, 1)
         return self._noisy(np.array([*action[:3] / GENTLE, action[3]]))
 
 
