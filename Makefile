@@ -1,5 +1,6 @@
 # make demo    set up .venv and run the main job: data in, a trained world model, a report out
 # make test    set up .venv with everything the tests need, and run them
+# make test-sims   set up .venv-sims with robosuite and Meta-World, which want an older MuJoCo, and run their tests
 # make lint    ruff and mypy
 # make setup   set up .venv for use
 # make clean   remove .venv and everything that tools have left; never runs/ or outputs/
@@ -12,7 +13,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint setup clean
+SIMS := .venv-sims
+SIMS_PIP := $(SIMS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(SIMS)/constraints.txt
+
+.PHONY: demo test test-sims lint setup clean
 
 demo: setup
 	$(BIN)/scd-wm demo $(ARGS)
@@ -22,13 +26,16 @@ setup: $(VENV)/.package $(VENV)/.opengl
 test: $(VENV)/.development $(VENV)/.opengl
 	$(BIN)/python -m pytest $(ARGS)
 
+test-sims: $(SIMS)/.ready
+	$(SIMS)/bin/python -m pytest tests/sims tests/envs/test_contract.py $(ARGS)
+
 lint: $(VENV)/.development
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(SIMS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A file in .venv stands for a finished step, so that a second call is quick.
@@ -56,4 +63,16 @@ $(VENV)/.development: $(VENV)/.package
 
 $(VENV)/.opengl: scripts/ensure_opengl.sh $(VENV)/.package
 	@sh scripts/ensure_opengl.sh $(BIN)/python
+	@touch $@
+
+# robosuite without what it declares: that would take numpy back to 1.26 for robots that are not used here.
+$(SIMS)/.ready: pyproject.toml constraints.txt scripts/ensure_opengl.sh
+	@echo "setting up $(SIMS): torch, MuJoCo 3.3, Meta-World, robosuite, robomimic"
+	@$(PYTHON) -m venv $(SIMS)
+	@grep -v '^mujoco' constraints.txt > $(SIMS)/constraints.txt
+	@$(SIMS_PIP) torch cmake
+	@PATH="$$($(SIMS)/bin/python -c 'import cmake; print(cmake.CMAKE_BIN_DIR)'):$$PATH" $(SIMS_PIP) --use-pep517 --editable ".[dev,metaworld,robomimic]"
+	@$(SIMS_PIP) numba termcolor opencv-python-headless scipy
+	@$(SIMS_PIP) --no-deps robosuite==1.5.2
+	@sh scripts/ensure_opengl.sh $(SIMS)/bin/python
 	@touch $@

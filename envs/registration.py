@@ -10,8 +10,14 @@ from __future__ import annotations
 import gymnasium as gym
 
 NAMESPACE = "scd_wm"
-ENTRY_POINTS = {"PushT": "scd_wm.envs.push_t:PushT", "Lift": "scd_wm.envs.lift:Lift"}
-MAX_STEPS = {"PushT": 200, "Lift": 100}  # of an episode
+ENTRY_POINTS = {
+    "PushT": "scd_wm.envs.push_t:PushT",
+    "Lift": "scd_wm.envs.lift:Lift",
+    "MetaWorld": "scd_wm.envs.meta_world:MetaWorld",
+    "RobosuiteLift": "scd_wm.envs.robosuite_lift:RobosuiteLift",
+}
+MAX_STEPS = {"PushT": 200, "Lift": 100, "MetaWorld": 125, "RobosuiteLift": 100}  # of an episode
+NEEDS = {"MetaWorld": "metaworld", "RobosuiteLift": "robosuite"}  # packages beside our own
 IMAGINED = "scd_wm.imagined"  # the module that makes environments of world models
 OBSERVATIONS = {"": "image", "State": "state"}  # what is added to the name: what is observed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scd_wm.envs.headless import choose_renderer
@@ -19,10 +21,13 @@ class Cameras:
     Args:
         model: Whose cameras.
         image_size: Side S of the pictures, in pixels.
+        hidden: Groups of geometries that are not drawn, such as shapes for collisions.
     """
 
-    def __init__(self, model: mujoco.MjModel, image_size: int) -> None:
+    def __init__(self, model: mujoco.MjModel, image_size: int, hidden: Sequence[int] = ()) -> None:
         self._model, self._size = model, 2 * image_size
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[list(hidden)] = 0
         self._renderer: mujoco.Renderer | None = None
 
     def draw(self, data: mujoco.MjData, camera: str) -> np.ndarray:
@@ -33,7 +38,7 @@ class Cameras:
         """
         if self._renderer is None:
             self._renderer = make_renderer(self._model, self._size)
-        self._renderer.update_scene(data, camera)
+        self._renderer.update_scene(data, camera, self._option)
         return halve(self._renderer.render())
 
     def close(self) -> None:

@@ -15,16 +15,25 @@ import gymnasium as gym
 from scd_wm.policies.planning_push_t import PlanningPushT
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.random_policy import RandomPolicy, ZeroPolicy
+from scd_wm.policies.scripted_foreign import MetaWorldExpert, RobosuiteLiftExpert
 from scd_wm.policies.scripted_lift import ScriptedLift
 from scd_wm.policies.scripted_push_t import ScriptedPushT
 
+_FOREIGN: dict[str, Callable[..., Policy]] = {
+    "scd_wm/MetaWorld-v0": MetaWorldExpert,
+    "scd_wm/MetaWorldState-v0": MetaWorldExpert,
+    "scd_wm/RobosuiteLift-v0": RobosuiteLiftExpert,
+    "scd_wm/RobosuiteLiftState-v0": RobosuiteLiftExpert,
+}  # of other packages
 SCRIPTED: dict[str, Callable[..., Policy]] = {
+    **_FOREIGN,
     "scd_wm/PushT-v0": ScriptedPushT,
     "scd_wm/PushTState-v0": ScriptedPushT,
     "scd_wm/Lift-v0": ScriptedLift,
     "scd_wm/LiftState-v0": ScriptedLift,
 }  # environment id: its scripted policy
 EXPERTS: dict[str, Callable[..., Policy]] = {
+    **_FOREIGN,
     "scd_wm/PushT-v0": PlanningPushT,
     "scd_wm/PushTState-v0": PlanningPushT,
     "scd_wm/Lift-v0": ScriptedLift,

@@ -10,9 +10,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import scd_wm  # noqa: F401  (registers)
+from tests.simulators import env_params
 
 IMAGINED = "scd_wm/Imagined-v0"  # needs a model: see test_imagined.py
-ENV_IDS = sorted({name for name in gym.registry if name.startswith("scd_wm/")} - {IMAGINED})
+REGISTERED = sorted({name for name in gym.registry if name.startswith("scd_wm/")} - {IMAGINED})
+ENV_IDS = env_params(REGISTERED)
 
 
 def rollout(env: gym.Env, seed: int, num_steps: int = 25) -> list[Any]:
@@ -24,7 +26,7 @@ def rollout(env: gym.Env, seed: int, num_steps: int = 25) -> list[Any]:
 
 
 def test_there_are_environments() -> None:
-    assert {"scd_wm/PushT-v0", "scd_wm/PushTState-v0"} <= set(ENV_IDS)
+    assert {"scd_wm/PushT-v0", "scd_wm/PushTState-v0"} <= set(REGISTERED)
 
 
 @pytest.mark.parametrize("env_id", ENV_IDS)

@@ -14,6 +14,7 @@ from scd_wm.envs.push_t import PushT
 from scd_wm.policies.planning_push_t import PlanningPushT
 from scd_wm.policies.registry import EXPERTS, SCRIPTED, make_policy
 from scd_wm.policies.scripted_lift import ScriptedLift
+from tests.simulators import env_params
 
 STATE_IDS = ["scd_wm/LiftState-v0", "scd_wm/PushTState-v0"]
 
@@ -140,7 +141,7 @@ def test_a_lost_cube_is_grasped_again() -> None:
     assert success
 
 
-@pytest.mark.parametrize("env_id", sorted(EXPERTS))
+@pytest.mark.parametrize("env_id", env_params(EXPERTS))
 def test_there_is_an_expert_and_a_scripted_policy_for_every_observation(env_id: str) -> None:
     assert set(EXPERTS) == set(SCRIPTED)
     other = gym.make(env_id)

@@ -15,6 +15,7 @@ from scd_wm.envs.push_t import WORKSPACE, PushT
 from scd_wm.policies.planar_path import moved_pose, path_around
 from scd_wm.policies.pusher import TURN_RADIUS
 from scd_wm.policies.registry import POLICIES, SCRIPTED, make_policy
+from tests.simulators import env_params
 
 ENV_ID = "scd_wm/PushTState-v0"
 BAR = Shape(np.zeros((1, 2)), np.array([[0.1, 0.02]]))
@@ -72,7 +73,7 @@ def test_smooth_actions_differ_little_and_cover_the_space(env: gym.Env) -> None:
     assert np.ptp(smooth, axis=0).min() > 1
 
 
-@pytest.mark.parametrize("env_id", sorted(SCRIPTED))
+@pytest.mark.parametrize("env_id", env_params(SCRIPTED))
 def test_there_is_a_scripted_policy_for_every_observation(env_id: str) -> None:
     other = gym.make(env_id)
     make_policy("scripted", other)

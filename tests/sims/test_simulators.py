@@ -1,0 +1,84 @@
+"""robosuite and Meta-World: experts, recordings, a world model and policies, in both loops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import scd_wm
+from scd_wm.cli import main
+from scd_wm.datasets.dataset import open_dataset
+from scd_wm.policies.registry import make_policy
+from tests.conftest import SMALL_MODEL, SMALL_TRAINING
+from tests.simulators import env_params
+
+NAMES = ("MetaWorld", "RobosuiteLift")
+TASKS = env_params(f"scd_wm/{name}-v0" for name in NAMES)
+STATE_TASKS = env_params(f"scd_wm/{name}State-v0" for name in NAMES)
+
+
+@pytest.mark.parametrize("env_id", STATE_TASKS)
+def test_the_expert_succeeds_and_much_noise_does_not(env_id: str) -> None:
+    env = gym.make(env_id)
+
+    def num_success(noise: float) -> int:
+        policy = make_policy("expert", env, noise=noise)
+        count = 0
+        for seed in range(3):
+            observation, _ = env.reset(seed=seed)
+            policy.reset(seed)
+            over = False
+            while not over:
+                action = policy.act(observation)
+                assert env.action_space.contains(action)
+                observation, reward, terminated, truncated, info = env.step(action)
+                assert 0 <= float(reward) <= 1
+                assert terminated == info["success"]
+                over = terminated or truncated
+            count += info["success"]
+        return count
+
+    assert num_success(0.1) == 3
+    assert num_success(3.0) < 3
+    env.close()
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_the_pictures_show_the_robot_move(env_id: str) -> None:
+    env = gym.make(env_id)
+    policy = make_policy("expert", env)
+    first, _ = env.reset(seed=0)
+    policy.reset(0)
+    seen = first
+    for _ in range(10):
+        seen, *_ = env.step(policy.act(seen))
+    for name in [name for name in seen if name.endswith("_image")]:
+        assert first[name].std() > 5  # something is drawn
+        changed = (first[name].astype(int) - seen[name]).__abs__().max(-1) > 30
+        assert 0.005 < changed.mean() < 0.9
+    env.close()
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_a_world_model_learns_from_its_expert_and_is_an_environment(
+    env_id: str, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data.hdf5", tmp_path / "run"
+    recorded = ["collect", env_id, "--policy", "expert", "--episodes", "3", "--out", str(data)]
+    assert main([*recorded, "--max-steps", "12"]) == 0
+    assert len(open_dataset(data).episodes) == 3
+    trained = ["train", str(data), "--out", str(run), "--steps", "2", "--held-out", "0.34"]
+    assert main([*trained, *SMALL_MODEL, *SMALL_TRAINING]) == 0
+    env, real = gym.make("scd_wm/Imagined-v0", model=run), gym.make(env_id)
+    observation, _ = env.reset(seed=0)
+    assert {*observation} == {*real.observation_space.spaces}  # type: ignore[attr-defined]
+    observation, *_ = env.step(np.zeros(env.action_space.shape or (), np.float32))
+    model = scd_wm.load_world_model(run)
+    assert model.spec.fps == real.metadata["render_fps"]
+    made = json.loads((tmp_path / "data.summary.json").read_text())
+    assert made["episodes"] == 3
+    real.close()
