@@ -5,6 +5,7 @@ import { element, shortNumber } from "/drawing.js";
 const INNER = 0.9; // share of a pad, or a picture, that the range takes: its edges are easily reached
 const SPEED = 1.2; // half ranges a second that a key moves a value which holds
 const SLOW = 0.3; // with Shift
+const TAP_S = 0.05; // what a short press counts for, at least
 
 const DIRECTIONS = {
   ArrowLeft: [0, -1], KeyA: [0, -1], ArrowRight: [0, 1], KeyD: [0, 1],
@@ -123,9 +124,11 @@ export class Action {
       return true;
     }
     if (!(event.code in DIRECTIONS) || DIRECTIONS[event.code][0] >= this.size) return false;
-    const was = this.pressed.size;
-    this.pressed.add(event.code);
-    if (was === 0) this.move();
+    if (!this.pressed.has(event.code)) {
+      this.pressed.add(event.code);
+      this.moveBy(TAP_S);
+      if (this.pressed.size === 1) this.move();
+    }
     this.onDrive();
     return true;
   }
@@ -151,14 +154,20 @@ export class Action {
   // Moves values for as long as keys are down.
   move(before = performance.now()) {
     requestAnimationFrame((now) => {
-      for (const index of [0, 1, 2].slice(0, this.size)) {
-        const direction = this.direction(index) * (this.slow ? SLOW : 1);
-        if (direction === 0) continue;
-        const half = (this.high[index] - this.low[index]) / 2;
-        if (this.returns(index)) this.set(index, this.rest[index] + direction * half);
-        else this.set(index, this.values[index] + (direction * SPEED * half * Math.max(now - before, 0)) / 1000);
-      }
-      if (this.pressed.size > 0) this.move(now);
+      if (this.pressed.size === 0) return;
+      this.moveBy(Math.max(now - before, 0) / 1000);
+      this.move(now);
     });
+  }
+
+  // Moves values as far as the keys that are down do in so many seconds.
+  moveBy(duration_s) {
+    for (const index of [0, 1, 2].slice(0, this.size)) {
+      const direction = this.direction(index) * (this.slow ? SLOW : 1);
+      if (direction === 0) continue;
+      const half = (this.high[index] - this.low[index]) / 2;
+      if (this.returns(index)) this.set(index, this.rest[index] + direction * half);
+      else this.set(index, this.values[index] + direction * SPEED * half * duration_s);
+    }
   }
 }

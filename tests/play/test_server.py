@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from scd_wm.cli import main
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.play import server as server_module
 from scd_wm.play.app import MAX_SESSIONS, App
-from scd_wm.play.run import PlayConfig, open_world
+from scd_wm.play.run import PlayConfig, open_world, serve, summary
+from scd_wm.play.server import Server
 from tests.play.browser_client import Client, serving
 
 JS = "text/javascript; charset=utf-8"
@@ -192,9 +195,8 @@ def test_it_listens_on_the_loopback_address_only(app: App) -> None:
         assert server.url == f"http://127.0.0.1:{server.server_port}/"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_stopped_and_says_what_was_played(
-    model_path: Path, data_path: Path, ending: signal.Signals
+def test_the_command_serves_until_ctrl_c_and_says_what_was_played(
+    model_path: Path, data_path: Path
 ) -> None:
     arguments = ["play", str(model_path), str(data_path), "--no-open", "--port", "0"]
     process = subprocess.Popen(
@@ -210,10 +212,21 @@ def test_the_command_serves_until_it_is_stopped_and_says_what_was_played(
     client = Client(int(found[1]))
     client.good("open")
     client.good("step", action=[1, 1])
-    process.send_signal(ending)
+    process.send_signal(signal.SIGINT)
     shown, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert re.search(r"played .*small\n  pages +1\n  frames imagined +1\n  frames a second", shown)
+
+
+def test_it_ends_as_cleanly_when_the_process_is_asked_to_end(app: App) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Server(app) as server:
+        asked = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        asked.start()
+        serve(server)  # returns
+        asked.join()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert summary(server) == {"pages": 0, "frames imagined": 0}
 
 
 def test_what_cannot_be_served_is_told_before_it_begins(
