@@ -162,7 +162,7 @@ def test_pages_of_other_sites_are_refused(client: Client, headers: dict[str, str
     status, told = client.call("open", headers=headers)
     assert status == 403
     assert {*told} == {"error"}
-    assert client.ask("GET", "/", **headers)[0] == (403 if "Host" in headers else 200)
+    assert client.ask("GET", "/", None, **headers)[0] == (403 if "Host" in headers else 200)
 
 
 def test_our_own_page_is_let_in_through_a_tunnel_too(client: Client) -> None:

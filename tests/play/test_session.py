@@ -280,7 +280,8 @@ def test_a_world_of_latents_shows_pixels(data: RobotDataset) -> None:
     session = Session(world)
     np.testing.assert_array_equal(session.now.shown.images["top"], data.images(0, "top", 0, 1)[0])
     shown = session.step([0, 0]).shown.images["top"]
-    assert (shown.shape, shown.dtype) == ((16, 24, 3), np.uint8)
+    assert shown.shape == (16, 24, 3)
+    assert shown.dtype == np.uint8
 
 
 def test_history_must_be_a_frame_at_least(data: RobotDataset) -> None:
