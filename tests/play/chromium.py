@@ -122,7 +122,8 @@ class Page:
     def drag(self, selector: str, *places: tuple[float, float]) -> None:
         """Press the mouse in an element, move it, and let it go; shares of its width and height."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector('{selector}'); e.scrollIntoView();"
+            f"(() => {{ const e = document.querySelector('{selector}');"
+            "e.scrollIntoView({ behavior: 'instant', block: 'nearest' });"
             "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
         )
         at = [(box[0] + x * box[2], box[1] + y * box[3]) for x, y in places]
