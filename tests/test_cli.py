@@ -25,6 +25,7 @@ from scd_wm.commands.training import PRESETS as PRESET_NAMES
 from scd_wm.demo import demo
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
+from scd_wm.play.run import PlayConfig
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
@@ -37,6 +38,7 @@ NAMES = (
     "imagine",
     "evaluate",
     "plan",
+    "play",
     "bench",
     "study",
     "demo",
@@ -102,6 +104,9 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     expected = {name: getattr(EvaluationConfig(), name) for name in given}
     assert {name: evaluate[name] for name in given} == expected
     assert evaluate["clips"] == EvaluationConfig().num_clips
+    play = vars(build_parser().parse_args(["play", "run"]))
+    expected = vars(PlayConfig())
+    assert {name: play[{"open_browser": "open"}.get(name, name)] for name in expected} == expected
     minutes = inspect.signature(demo).parameters["minutes"].default
     assert build_parser().parse_args(["demo"]).minutes == minutes
 

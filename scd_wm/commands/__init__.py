@@ -4,7 +4,7 @@ Nothing heavy is imported here, so that help is there at once. To add a command:
 that declares arguments and one that runs, and a line in `COMMANDS`.
 """
 
-from scd_wm.commands.acting import add_plan
+from scd_wm.commands.acting import add_plan, add_play
 from scd_wm.commands.autoencoder import add_train_autoencoder
 from scd_wm.commands.bench import add_bench
 from scd_wm.commands.calibrate import add_calibrate
@@ -24,6 +24,7 @@ COMMANDS = (
     add_imagine,
     add_evaluate,
     add_plan,
+    add_play,
     add_bench,
     add_study,
     add_demo,

@@ -1,4 +1,4 @@
-"""The commands that act in a world model: `plan`."""
+"""The commands that act in a world model: `plan` and `play`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
-from scd_wm.console import show_table
+from scd_wm.console import plain_rows, show_table
 
 PLANNERS = ("cem", "icem", "mppi")  # of scd_wm.policies.planners, which needs torch
 
@@ -98,6 +98,51 @@ def run_plan(args: argparse.Namespace) -> None:
             ("starts refused", len(summary["seeds_refused"])),
         ],
     )
+
+
+def add_play(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `play`."""
+    what = "Drive a world model in the browser, by keyboard and mouse; a page on this machine only."
+    parser = command(commands, "play", what, run_play)
+    parser.add_argument(
+        "run", metavar="RUN", type=Path, help="run folder, exported model, or a shipped one's name"
+    )
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        nargs="?",
+        help="data set to begin from; default: held-out episodes of that of training, for a "
+        "shipped model fresh episodes of its environment",
+    )
+    parser.add_argument("--port", type=int, metavar="N", default=8642, help="0 takes a free one")
+    parser.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page in the browser",
+    )
+    parser.add_argument(
+        "--no-data", action="store_true", help="begin from nothing: the model draws the first frame"
+    )
+    parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first noise")
+    return parser
+
+
+def run_play(args: argparse.Namespace) -> None:
+    """Run `play`."""
+    from scd_wm.play.run import PlayConfig, play_run
+
+    config = PlayConfig(
+        port=args.port,
+        open_browser=args.open,
+        no_data=args.no_data,
+        history=args.history,
+        seed=args.seed,
+    )
+    played = play_run(args.run, args.data, config)
+    show_table(f"played {args.run}", plain_rows(played))
 
 
 def _setting(text: str) -> tuple[str, int | float]:
