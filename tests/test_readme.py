@@ -49,8 +49,9 @@ def test_every_command_of_the_readme_is_one_that_the_command_line_takes() -> Non
         line for block in _blocks("sh") for line in block.splitlines() if line.startswith("scd-wm")
     ]
     assert {shlex.split(c)[1] for c in commands} == {
-        "bench", "calibrate", "collect", "inspect", "train", "imagine", "evaluate", "plan", "play", "study",
-    }  # fmt: skip
+        *("bench", "calibrate", "collect", "evaluate", "imagine", "inspect"),
+        *("plan", "play", "study", "train"),
+    }
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True)[1:])
 
