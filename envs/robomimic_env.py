@@ -135,9 +135,7 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
         known = ["snapshot", "start"] if isinstance(env, ImaginedEnv) else ["states"]
         raise ValueError(f"a state of {self._name} has one of {known}, got {sorted(state)}")
 
-    def step(
-        self, action: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], float, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, dict[str, Any]]:
         """Take an action; return observation, reward, whether the episode is over, and info."""
         action = np.asarray(action, np.float32)
         self._observation, reward, terminated, truncated, info = self.env.step(action)

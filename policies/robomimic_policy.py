@@ -15,6 +15,7 @@ of a mixture, A values of an action.
 from __future__ import annotations
 
 import pickle
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -121,16 +122,22 @@ class RobomimicPolicy:
         """Return robomimic's own `RolloutPolicy` of the same networks, for its `run_rollout`.
 
         It draws by the seed of `reset`, applies 0.5's normalisation of actions, and leaves
-        robomimic's registry as it found it. One environment, one of the two at a time.
+        robomimic's registry as it found it. One environment, one of the two at a time. Its
+        `cpu_s` counts the CPU seconds of its calls.
         """
         from robomimic.algo import RolloutPolicy
 
         policy, stats = self, _rollout_stats(self._scales)
 
         class Rollout(RolloutPolicy):  # type: ignore[misc]  # robomimic has no types
+            cpu_s = 0.0
+
             def __call__(self, ob: Mapping[str, Any], goal: Any = None) -> np.ndarray:
+                started = time.process_time()
                 with policy.registry.active(), torch.inference_mode():
-                    return policy._in_units(super().__call__(dict(ob), goal))
+                    action = policy._in_units(super().__call__(dict(ob), goal))
+                self.cpu_s += time.process_time() - started
+                return action
 
         return Rollout(self.algo, obs_normalization_stats=stats)
 

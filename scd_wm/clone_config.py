@@ -14,6 +14,16 @@ Algo = Literal["bc", "bc-rnn", "bc-transformer"]
 BACKBONES = {"shallow": "ShallowConv", "resnet18": "ResNet18Conv"}
 STEPS: dict[Algo, int] = {"bc": 3000, "bc-rnn": 2000, "bc-transformer": 2000}
 CONTEXT = 10  # steps that an RNN or a transformer looks back
+POSITIVE = (
+    "steps",
+    "epochs",
+    "minutes",
+    "episodes",
+    "batch_size",
+    "learning_rate",
+    "hidden",
+    "crop",
+)
 NUM_KEYPOINTS = 32  # of the spatial softmax behind a backbone
 FEATURES = 64  # of an image
 
@@ -28,7 +38,8 @@ class PolicyConfig:
 
     algo: Algo = "bc"
     gmm: bool = False  # a mixture of Gaussians in place of one action
-    steps: int | None = None  # None: by the algorithm, unless `minutes` is given
+    steps: int | None = None  # None: by the algorithm, unless another is given
+    epochs: float | None = None  # times through the data, in place of steps
     minutes: float | None = None  # in place of steps
     episodes: int | None = None  # the first so many of the data; None is all
     batch_size: int = 100
@@ -45,19 +56,20 @@ class PolicyConfig:
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {sorted(known)}, got {value!r}")
-        if self.steps is not None and self.minutes is not None:
-            raise ValueError("give steps or minutes, not both")
-        numbers = ("steps", "minutes", "episodes", "batch_size", "learning_rate", "hidden", "crop")
-        for name in numbers:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        limits = {"steps": self.steps, "epochs": self.epochs, "minutes": self.minutes}
+        if len(given := [name for name, value in limits.items() if value is not None]) > 1:
+            raise ValueError(f"give one of {sorted(limits)}, got {given}")
+        for name in POSITIVE:
+            number = getattr(self, name)
+            if number is not None and not number > 0:
+                raise ValueError(f"{name} must be above 0, got {number}")
 
-    @property
-    def num_steps(self) -> int | None:
-        """Steps of training; None where `minutes` decides."""
+    def num_steps(self, num_batches: int) -> int | None:
+        """Return the steps of training, with so many batches in the data; None: by time."""
         if self.minutes is not None:
             return None
+        if self.epochs is not None:
+            return max(1, round(self.epochs * num_batches))
         return STEPS[self.algo] if self.steps is None else self.steps
 
 

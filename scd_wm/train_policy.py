@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,7 @@ class _Learner:
         if settings.train.hdf5_normalize_obs:
             self.stats = vector_stats(self.items, self.shape_meta["all_shapes"])
         self.batch_size = min(config.batch_size, len(self.items))
+        self.num_steps = config.num_steps(len(self.items) // self.batch_size)
 
     def run(self) -> tuple[list[float], float]:
         """Train; return the loss of each step, and the seconds it took."""
@@ -195,7 +196,7 @@ class _Learner:
         losses: list[float] = []
         started, shown = time.monotonic(), 0.0
         batches = _batches(self.items, self.batch_size, self.config.seed)
-        with tqdm(total=self.config.num_steps, unit="step", desc=self.config.algo) as bar:
+        with tqdm(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
             while (progress := self._progress(len(losses), time.monotonic() - started)) < 1:
                 losses.append(self._step(next(batches), progress, len(losses)))
                 if time.monotonic() - shown > SHOWN_EVERY_S:
@@ -228,8 +229,8 @@ class _Learner:
         """Return how much of the training is done, from 0; at 1 it is over."""
         if self.config.minutes is not None:
             return seconds / (60 * self.config.minutes)
-        assert self.config.num_steps is not None, "one of the two is given"
-        return num_steps / self.config.num_steps
+        assert self.num_steps is not None, "of all without a limit of time"
+        return num_steps / self.num_steps
 
     def _step(self, batch: dict[str, Any], progress: float, step: int) -> float:
         """Learn from a batch; return the loss.

@@ -35,6 +35,8 @@ NAMES = (
     "train-autoencoder",
     "imagine",
     "evaluate",
+    "train-policy",
+    "rollout",
     "plan",
     "bench",
     "study",

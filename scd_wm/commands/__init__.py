@@ -10,6 +10,7 @@ from scd_wm.commands.bench import add_bench
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
+from scd_wm.commands.policies import add_rollout, add_train_policy
 from scd_wm.commands.study import add_study
 from scd_wm.commands.training import add_train
 
@@ -21,6 +22,8 @@ COMMANDS = (
     add_train_autoencoder,
     add_imagine,
     add_evaluate,
+    add_train_policy,
+    add_rollout,
     add_plan,
     add_bench,
     add_study,
