@@ -34,10 +34,11 @@ def load_robomimic(*modules: str) -> None:
             for module in modules or ("robomimic",):
                 import_module(module)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA_PACKAGES:
+        package = str(error.name).partition(".")[0]
+        if package not in EXTRA_PACKAGES:
             raise
-        message = f"robomimic's policies need {error.name}, which is not installed; {INSTALL}"
-        raise ModuleNotFoundError(message, name=error.name) from None
+        message = f"robomimic's policies need {package}, which is not installed; {INSTALL}"
+        raise ModuleNotFoundError(message, name=package) from None
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
