@@ -94,11 +94,16 @@ def robomimic_config(config: PolicyConfig, dataset: RobotDataset, data: str | Pa
         settings.algo.optim_params.policy.learning_rate.initial = config.learning_rate
         settings.algo.gmm.enabled = config.gmm
         _set_network(settings, config)
-        settings.observation.modalities.obs.low_dim = list(dataset.vectors)
-        settings.observation.modalities.obs.rgb = list(dataset.cameras)
+        settings.observation.modalities.obs.low_dim = [flat_name(n) for n in dataset.vectors]
+        settings.observation.modalities.obs.rgb = [flat_name(n) for n in dataset.cameras]
         _set_encoder(settings.observation.encoder.rgb, config, dataset.cameras)
     settings.lock()
     return settings
+
+
+def flat_name(name: str) -> str:
+    """Return the name of an observation in robomimic, which has no groups."""
+    return name.replace("/", "_")
 
 
 def _set_network(settings: Any, config: PolicyConfig) -> None:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from scd_wm.clone_config import flat_name
 from scd_wm.convert_robomimic import env_args
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
@@ -39,7 +40,7 @@ def file_of(dataset: RobotDataset, aside: Path) -> tuple[Path, list[str]]:
 def write_episodes(dataset: RobotDataset, path: Path) -> list[str]:
     """Write the episodes of a data set as they are seen in training; return their names."""
     dataset.prepare()
-    keys = {name: name.replace("/", "_") for name in (*dataset.cameras, *dataset.vectors)}
+    keys = {name: flat_name(name) for name in (*dataset.cameras, *dataset.vectors)}
     if len({*keys.values()}) < len(keys):
         raise ValueError(f"names of observations are not told apart without '/': {sorted(keys)}")
     names = []

@@ -89,9 +89,7 @@ def write_checkpoint(
         meta = {"ac_dim": action_dim, "all_shapes": shapes, "all_obs_keys": [*shapes]}
         env = {"env_name": "test", "type": 2, "env_kwargs": {}}
         meta["use_images"] = bool(cameras)
-        train_utils.save_model(
-            algo, settings, env, meta, str(path), stats if normalised else None
-        )
+        train_utils.save_model(algo, settings, env, meta, str(path), stats if normalised else None)
     return path
 
 
