@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -69,6 +69,8 @@ class RolloutConfig:
         for name, least in (("episodes", 1), ("history", 1), ("seed", 0), ("videos", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.engine not in get_args(Engine):
+            raise ValueError(f"engine must be one of {get_args(Engine)}, got {self.engine!r}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be 1 or more, got {self.max_steps}")
 

@@ -131,7 +131,7 @@ def open_imagination(
     used = usable[: max(chosen) + 1]
     histories = read_clips(dataset, [ClipPlace(index, 0) for index in used], history)
     limit = recorded_limit(dataset) if max_steps is None else max_steps
-    kwargs = {"max_steps": limit, "num_steps": num_steps, "device": device}
+    kwargs: dict[str, Any] = {"max_steps": limit, "num_steps": num_steps, "device": device}
     env = imagined_env(model, histories, **kwargs)
     names = [dataset.episodes[index].name for index in used]
     described = {

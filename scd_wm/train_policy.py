@@ -26,6 +26,7 @@ from scd_wm.clone_config import PolicyConfig, robomimic_config
 from scd_wm.clone_data import file_of, in_memory, sequence_bytes, vector_stats
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.options import DataOptions
+from scd_wm.evaluate_run import default_device
 from scd_wm.robomimic_setup import ObsRegistry, load_robomimic, quiet
 from scd_wm.training import files
 
@@ -47,7 +48,7 @@ def train_policy(
     config: PolicyConfig | None = None,
     *,
     options: DataOptions | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train a policy on recorded episodes and write a checkpoint of robomimic.
@@ -57,7 +58,7 @@ def train_policy(
         out: The checkpoint to write, whole or not at all; usually ends in .pth.
         config: What to train; None takes the defaults.
         options: What to use of the data; None is every camera, vector and episode.
-        device: Where to train.
+        device: Where to train; None is a CUDA device if there is one.
         overwrite: Replace a checkpoint that exists.
 
     Returns:
@@ -84,7 +85,7 @@ def train_policy(
         stack.enter_context(ObsRegistry.of(settings).active())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(config.seed)
-        learner = _Learner(settings, config, file, demos, device)
+        learner = _Learner(settings, config, file, demos, device or default_device())
         losses, seconds = learner.run()
         learner.save(out)
     return {

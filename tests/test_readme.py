@@ -50,6 +50,7 @@ def test_every_command_of_the_readme_is_one_that_the_command_line_takes() -> Non
     ]
     assert {shlex.split(c)[1] for c in commands} == {
         "bench", "collect", "inspect", "train", "imagine", "evaluate", "plan", "study",
+        "train-policy", "rollout",
     }  # fmt: skip
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True)[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from scd_wm.commands import policies
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.policies.batched import FromFunction
-from scd_wm.rollout_run import RolloutConfig, imagine_all, rollout_run
+from scd_wm.rollout_run import Engine, RolloutConfig, imagine_all, rollout_run
 from scd_wm.rollout_worlds import honest_starts, is_world_model, open_imagination, recorded_limit
 from scd_wm.train_policy import train_policy
 from scd_wm.training.checkpoint import save_pretrained
@@ -233,5 +233,11 @@ def test_numbers_out_of_range_are_refused() -> None:
         (name,) = changes
         with pytest.raises(ValueError, match=f"{name} must be"):
             RolloutConfig(**changes)
+    with pytest.raises(ValueError, match="engine must be one of"):
+        RolloutConfig(engine="theirs")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match="max_steps must be 1 or more, got 0"):
         RolloutConfig(max_steps=0)
+
+
+def test_the_engines_of_the_command_are_all_that_there_are() -> None:
+    assert get_args(Engine) == policies.ENGINES

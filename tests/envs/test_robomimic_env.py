@@ -175,3 +175,17 @@ def test_a_simulator_is_made_by_name_and_made_again_from_what_it_serializes() ->
     assert again.render(mode="rgb_array").shape == (32, 32, 3)
     with pytest.raises(ValueError, match="leave render off"):
         RobomimicEnv("scd_wm/PushTState-v0", render=True)
+
+
+def test_a_world_model_is_made_by_the_paths_of_run_and_data(
+    small_run: Path, robot_file: Path
+) -> None:
+    from scd_wm.envs.robomimic_env import IMAGINED, RobomimicEnv
+
+    paths = {"model": str(small_run), "starts": str(robot_file)}
+    env = RobomimicEnv(IMAGINED, render_offscreen=True, **paths)
+    assert env.serialize()["env_kwargs"] == paths
+    assert env.reset()["top"].shape == (3, 16, 16)
+    assert env.reset_to({"start": 0})["pos"].shape == (2,)
+    env.step(np.zeros(2))
+    env.reset_to(env.get_state())
