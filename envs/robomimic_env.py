@@ -62,7 +62,7 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
         drawn = {"render_mode": "rgb_array"} if render_offscreen else {}
         env = gym.make(env_name, **{**drawn, **kwargs})
         self._start(env, env_name, use_image_obs, postprocess_visual_obs, observations)
-        self._kwargs = kwargs
+        self._kwargs: dict[str, Any] | None = kwargs
 
     @classmethod
     def of(

@@ -289,8 +289,8 @@ def _write_film(path: Path, films: Films, played: Sequence[Played], place: World
         frames = np.stack([*film, *[film[-1]] * (longest - len(film))])
         verdict = f"success in {episode.num_steps}" if episode.success else "no success"
         panels.append(Panel(f"{start}: {verdict}", resize(frames, PANEL_WIDTH), first))
-    film = compose(panels, min(COLUMNS, len(panels)), 1, PANEL_WIDTH)
-    write_bytes(path, encode_mp4(film, place.fps or DEFAULT_FPS))
+    shown = compose(panels, min(COLUMNS, len(panels)), 1, PANEL_WIDTH)
+    write_bytes(path, encode_mp4(shown, place.fps or DEFAULT_FPS))
 
 
 def table(summary: dict[str, Any]) -> list[tuple[str, Any]]:

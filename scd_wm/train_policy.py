@@ -142,7 +142,8 @@ def _batches(items: Any, batch_size: int, seed: int) -> Iterator[dict[str, Any]]
     if sequence_bytes(items) <= SEQUENCE_BYTES:
         whole = default_collate([items[index] for index in range(len(items))])
         while True:
-            for chosen in torch.randperm(len(items), generator=random).split(batch_size):
+            order = torch.randperm(len(items), generator=random)
+            for chosen in torch.split(order, batch_size):
                 if len(chosen) == batch_size:
                     obs = {key: values[chosen] for key, values in whole["obs"].items()}
                     yield {"obs": obs, "actions": whole["actions"][chosen]}

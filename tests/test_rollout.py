@@ -61,7 +61,7 @@ def read_rows(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "episodes.csv").read_text().splitlines()))
 
 
-def imagined(data: Path, **changes: Any) -> RolloutConfig:
+def imagined(data: Path | None, **changes: Any) -> RolloutConfig:
     return RolloutConfig(**{"episodes": 3, "seed": 4, "max_steps": 4, "data": data, **changes})
 
 
@@ -91,11 +91,11 @@ def test_robomimic_s_loop_and_ours_agree_in_imagination(
 @needs_robomimic[0]
 @pytest.mark.filterwarnings("ignore")
 def test_robomimic_s_loop_and_ours_agree_in_a_simulator(tmp_path: Path) -> None:
-    given = {"vectors": {"pusher_pos": 2, "block_pose": 4}, "action_dim": 2}
+    given: dict[str, Any] = {"vectors": {"pusher_pos": 2, "block_pose": 4}, "action_dim": 2}
     path = write_checkpoint(tmp_path / "p.pth", "bc-rnn-gmm", **given)
     rows = []
     for engine in policies.ENGINES:
-        config = RolloutConfig(episodes=2, seed=3, max_steps=6, engine=engine, videos=1)
+        config = imagined(None, engine=engine, videos=1)
         rollout_run(str(path), "scd_wm/PushTState-v0", tmp_path / engine, config)
         rows.append(read_rows(tmp_path / engine))
         assert (tmp_path / engine / "episodes.mp4").stat().st_size > 1000
@@ -229,8 +229,8 @@ def test_worlds_are_told_apart(small_run: Path) -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    for changes in ({"episodes": 0}, {"history": 0}, {"seed": -1}, {"videos": -1}):
-        (name,) = changes
+    for name, least in (("episodes", 1), ("history", 1), ("seed", 0), ("videos", 0)):
+        changes: dict[str, Any] = {name: least - 1}
         with pytest.raises(ValueError, match=f"{name} must be"):
             RolloutConfig(**changes)
     with pytest.raises(ValueError, match="engine must be one of"):

@@ -57,7 +57,7 @@ def test_robomimic_loads_the_checkpoint_and_acts_the_same(
         theirs, _ = file_utils.policy_from_checkpoint(device="cpu", ckpt_path=str(out))
     theirs.start_episode()
     ours = RobomimicPolicy.load(out)
-    pos, top = np.float32([[0.3, -0.2]]), np.full((1, 16, 16, 3), 99, np.uint8)
+    pos, top = np.array([[0.3, -0.2]], np.float32), np.full((1, 16, 16, 3), 99, np.uint8)
     seen = {"pos": pos[0], "top": top[0].transpose(2, 0, 1).astype(np.float32) / 255}
     if ours.num_stacked > 1:
         seen = {k: np.stack([v] * ours.num_stacked) for k, v in seen.items()}
@@ -69,7 +69,7 @@ def test_it_learns_what_is_there_to_learn(linear: Path, tmp_path: Path) -> None:
     summary = train_policy(linear, tmp_path / "p.pth", config)
     assert summary["last_loss"] < 0.05 * summary["first_loss"]
     policy = RobomimicPolicy.load(tmp_path / "p.pth")
-    seen = np.float32([[3.04, 3.0], [3.0, 2.96]])
+    seen = np.array([[3.04, 3.0], [3.0, 2.96]], np.float32)
     np.testing.assert_allclose(policy.act({"pos": seen}), [[0.4, 0], [0, 0.4]], atol=0.1)
 
 
@@ -137,7 +137,7 @@ def test_the_command_writes_checkpoint_and_summary_and_leaves_robomimic_as_it_wa
     robot_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load_robomimic(OBS_UTILS)
-    before = sys.modules[OBS_UTILS].OBS_KEYS_TO_MODALITIES  # type: ignore[attr-defined]
+    before = sys.modules[OBS_UTILS].OBS_KEYS_TO_MODALITIES
     state = torch.random.get_rng_state()
     out = tmp_path / "p.pth"
     command = ["train-policy", str(robot_file), "--out", str(out), "--cameras", "none"]
@@ -146,7 +146,7 @@ def test_the_command_writes_checkpoint_and_summary_and_leaves_robomimic_as_it_wa
     assert f"trained {out}" in shown
     assert "last_loss" in shown
     assert json.loads((tmp_path / "p.summary.json").read_text())["observations"] == "pos"
-    assert sys.modules[OBS_UTILS].OBS_KEYS_TO_MODALITIES is before  # type: ignore[attr-defined]
+    assert sys.modules[OBS_UTILS].OBS_KEYS_TO_MODALITIES is before
     assert torch.equal(torch.random.get_rng_state(), state)
     assert main(command) == 2
     assert "exists; choose another path" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from tests.robomimic_checkpoints import needs_robomimic, write_checkpoint
 
 pytestmark = needs_robomimic
 SPEC = testing.image_spec()
-GIVEN = {"vectors": {"proprio": 3}, "cameras": {"top": (16, 24)}}
+GIVEN: dict[str, Any] = {"vectors": {"proprio": 3}, "cameras": {"top": (16, 24)}}
 STEPS, STARTS = 5, 3
 
 
@@ -182,7 +182,7 @@ def test_a_world_model_is_made_by_the_paths_of_run_and_data(
 ) -> None:
     from scd_wm.envs.robomimic_env import IMAGINED, RobomimicEnv
 
-    paths = {"model": str(small_run), "starts": str(robot_file)}
+    paths: dict[str, Any] = {"model": str(small_run), "starts": str(robot_file)}
     env = RobomimicEnv(IMAGINED, render_offscreen=True, **paths)
     assert env.serialize()["env_kwargs"] == paths
     assert env.reset()["top"].shape == (3, 16, 16)

@@ -110,7 +110,7 @@ def test_a_mixture_is_drawn_from_with_its_own_probabilities(tmp_path: Path) -> N
 
 
 def test_normalised_observations_are_normalised(tmp_path: Path) -> None:
-    given = {"vectors": VECTORS, "cameras": CAMERAS}
+    given: dict[str, Any] = {"vectors": VECTORS, "cameras": CAMERAS}
     path = write_checkpoint(tmp_path / "p.pth", "bc-rnn", normalised=True, **given)
     seen = observations(STEPS, 1, **given)
     policy = RobomimicPolicy.load(path)
@@ -160,8 +160,8 @@ def test_two_policies_that_disagree_on_a_name_act_in_one_process(tmp_path: Path)
     with quiet():
         obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["mine"]}})
     before = obs_utils.OBS_KEYS_TO_MODALITIES
-    sees = {"vectors": {"a": 2}, "cameras": {"x": (16, 24)}}
-    feels = {"vectors": {"a": 2, "x": 3}, "cameras": {}}
+    sees: dict[str, Any] = {"vectors": {"a": 2}, "cameras": {"x": (16, 24)}}
+    feels: dict[str, Any] = {"vectors": {"a": 2, "x": 3}, "cameras": {}}
     first, second = (
         RobomimicPolicy.load(write_checkpoint(tmp_path / "p.pth", "bc", **given))
         for given in (sees, feels)
