@@ -7,24 +7,22 @@ OUT/episode_N.mp4  what was executed, what was foreseen of it, and where each pl
 
 from __future__ import annotations
 
-import csv
-import io
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium.spaces import Box
 from tqdm import tqdm
 
-from scd_wm.collect import make_env, wilson_interval
+from scd_wm.collect import make_env
 from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.plan_video import Film
+from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
 from scd_wm.policies.batched import SingleEnvPolicy
 from scd_wm.policies.goal_texts import parse_goal
 from scd_wm.policies.mpc import MPC, MPCConfig
@@ -39,7 +37,6 @@ from scd_wm.training.checkpoint import load_world_model
 FORMAT = "scd_wm plan"
 SUMMARY, EPISODES = "summary.json", "episodes.csv"
 OTHER_RATE = 0.01  # relative difference of rates that is not rounding
-MAX_REFUSED = 1000  # starts in a row that satisfy the goal already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +61,6 @@ class PlanConfig:
             raise ValueError(f"episodes must be 1 or more, got {self.episodes}")
         if self.seed < 0 or self.videos < 0:
             raise ValueError(f"seed and videos must be 0 or more, got {self.seed}, {self.videos}")
-
-
-@dataclass(frozen=True)
-class Played:
-    """One episode."""
-
-    seed: int
-    success: bool
-    num_steps: int
-    total_reward: float
-    cpu_s: float  # of all decisions
 
 
 def plan_run(
@@ -114,7 +100,7 @@ def plan_run(
         goal = parse_goal(config.goal, model.spec, model)
         planner = make_planner(config.planner, **config.settings)
         mpc = MPC(model, goal, planner, _limits(env, next(model.parameters())), config.mpc)
-        seeds, refused = honest_seeds(env, config)
+        seeds, refused = honest_seeds(env, config.seed, config.episodes)
         policies = {"mpc": SingleEnvPolicy(mpc), **_others(env, env_id)}
         print(f"seeds {seeds[0]} to {seeds[-1]}; starts refused: {len(refused)}", flush=True)
         films = [Film(f"seed {seed}", model.spec) for seed in seeds[: config.videos]]
@@ -131,7 +117,7 @@ def plan_run(
     evaluations = (
         mpc.last_plan.num_costed * frames * steps / (config.mpc.execute * config.mpc.action_repeat)
     )
-    rows = {name: _row(episodes) for name, episodes in played.items()}
+    rows = {name: sum_up(episodes) for name, episodes in played.items()}
     rows["mpc"]["model_evaluations_a_decision"] = evaluations
     summary = {
         "format": FORMAT,
@@ -143,7 +129,8 @@ def plan_run(
         "policies": rows,
     }
     with files.new_folder(out) as folder:
-        files.write_text(folder / EPISODES, _as_csv(played))
+        rows_of_all = ({"policy": k, **asdict(p)} for k, each in played.items() for p in each)
+        files.write_text(folder / EPISODES, as_csv(rows_of_all))
         for index, film in enumerate(films):
             film.write(folder / f"episode_{index + 1}.mp4")
         files.write_json(folder / SUMMARY, summary)
@@ -175,24 +162,6 @@ def check_fits(env: gym.Env, spec: Spec, env_id: str) -> None:
         )
 
 
-def honest_seeds(env: gym.Env, config: PlanConfig) -> tuple[list[int], list[int]]:
-    """Return seeds whose starts are no success, and those before them that were refused.
-
-    Raises:
-        ValueError: If there seem to be none.
-    """
-    seeds: list[int] = []
-    refused: list[int] = []
-    seed = config.seed
-    while len(seeds) < config.episodes:
-        info = env.reset(seed=seed)[1]
-        (refused if info.get("success", info.get("is_success")) else seeds).append(seed)
-        if len(refused) - len(seeds) >= MAX_REFUSED:
-            raise ValueError(f"of {len(refused)} starts nearly all satisfy the goal already")
-        seed += 1
-    return seeds, refused
-
-
 def _limits(env: gym.Env, like: torch.Tensor) -> ActionLimits:
     space = env.action_space
     assert isinstance(space, Box)
@@ -212,52 +181,16 @@ def _play_all(
     played: list[Played] = []
     for index, seed in enumerate(seeds):
         bar.set_postfix_str(f"{name} {sum(p.success for p in played)}/{len(played)}")
-        film = films[index] if index < len(films) else None
-        played.append(_play(env, policy, seed, film))
+        film = partial(_film, films[index], env, policy) if index < len(films) else None
+        played.append(play(env, policy, seed, film))
         bar.update()
     return played
 
 
-def _play(env: gym.Env, policy: Policy, seed: int, film: Film | None) -> Played:
-    observation, _ = env.reset(seed=seed)
-    policy.reset(seed)
-    total, cpu_s, num_steps, is_success, is_over = 0.0, 0.0, 0, False, False
-    while not is_over:
-        started = time.process_time()
-        action = policy.act(observation)
-        cpu_s += time.process_time() - started
-        batched = policy.batched if isinstance(policy, SingleEnvPolicy) else None
-        if film is not None and isinstance(batched, MPC):
-            film.add(env, batched)
-        observation, reward, terminated, truncated, info = env.step(action)
-        is_success = is_success or bool(info.get("success", info.get("is_success", False)))
-        total, num_steps, is_over = total + float(reward), num_steps + 1, terminated or truncated
-        is_over = is_over or is_success
-    return Played(seed, is_success, num_steps, total, cpu_s)
-
-
-def _row(played: Sequence[Played]) -> dict[str, Any]:
-    """Sum up the episodes of a policy."""
-    won = [p for p in played if p.success]
-    low, high = wilson_interval(len(won), len(played))
-    return {
-        "success": len(won),
-        "episodes": len(played),
-        "success_rate": len(won) / len(played),
-        "success_interval": [low, high],
-        "mean_steps_to_success": float(np.mean([p.num_steps for p in won])) if won else None,
-        "mean_total_reward": float(np.mean([p.total_reward for p in played])),
-        "cpu_s_a_decision": sum(p.cpu_s for p in played) / sum(p.num_steps for p in played),
-    }
-
-
-def _as_csv(played: Mapping[str, Sequence[Played]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["policy", *Played.__dataclass_fields__])
-    for name, rows in played.items():
-        writer.writerows([name, *asdict(row).values()] for row in rows)
-    return text.getvalue()
+def _film(film: Film, env: gym.Env, policy: Policy) -> None:
+    batched = policy.batched if isinstance(policy, SingleEnvPolicy) else None
+    if isinstance(batched, MPC):
+        film.add(env, batched)
 
 
 def table(summary: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,8 @@ NAMES = (
     "calibrate",
     "imagine",
     "evaluate",
+    "train-policy",
+    "rollout",
     "plan",
     "play",
     "bench",

@@ -38,10 +38,11 @@ MAY_IMPORT = {
     "assets": set(),
     "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
+    "robomimic_setup": set(),
     "torchvision_shim": set(),
 }
-# Without imports of ours, so that everyone may use them.
-HELPERS = {"assets", "memory_setup", "torchvision_shim"}
+# Without imports of ours but of each other, so that everyone may use them.
+HELPERS = {"assets", "memory_setup", "robomimic_setup", "torchvision_shim"}
 
 
 def source_files() -> Iterator[tuple[str, Path]]:

@@ -11,6 +11,7 @@ from scd_wm.commands.calibrate import add_calibrate
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
+from scd_wm.commands.policies import add_rollout, add_train_policy
 from scd_wm.commands.study import add_study
 from scd_wm.commands.training import add_train
 
@@ -23,6 +24,8 @@ COMMANDS = (
     add_calibrate,
     add_imagine,
     add_evaluate,
+    add_train_policy,
+    add_rollout,
     add_plan,
     add_play,
     add_bench,

@@ -1,0 +1,131 @@
+"""The commands about policies: `train-policy` and `rollout`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scd_wm.commands.base import Commands, command
+from scd_wm.commands.data_options import add_data_options, data_options
+from scd_wm.console import plain_rows, show_table, write_summary
+
+ALGOS = ("bc", "bc-rnn", "bc-transformer")  # of scd_wm.clone_config, which needs the data's modules
+BACKBONES = ("shallow", "resnet18")
+ENGINES = ("scd_wm", "robomimic")
+
+
+def add_train_policy(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `train-policy`."""
+    what = "Train a policy by robomimic's behaviour cloning; the summary goes beside it."
+    parser = command(commands, "train-policy", what, run_train_policy)
+    parser.add_argument("data", metavar="DATA", type=Path, help="data set of any known format")
+    parser.add_argument(
+        "--out", type=Path, metavar="CKPT", required=True, help="checkpoint to write, such as x.pth"
+    )
+    parser.add_argument("--algo", choices=ALGOS, default="bc", help="an MLP, RNN or transformer")
+    parser.add_argument(
+        "--gmm", action="store_true", help="a mixture of Gaussians in place of one action"
+    )
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--steps", type=int, metavar="N", help="default: 3000; 2000 of an RNN or transformer"
+    )
+    limit.add_argument("--epochs", type=float, metavar="X", help="times through the data")
+    limit.add_argument("--minutes", type=float, metavar="M", help="of training")
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", help="only the first so many; default: all"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", default=100, help="sequences")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="X", default=1e-3, help="at first; falls to 0"
+    )
+    parser.add_argument("--hidden", type=int, metavar="N", default=400, help="width of MLP or RNN")
+    parser.add_argument("--backbone", choices=BACKBONES, default="shallow", help="of images")
+    parser.add_argument(
+        "--random-crop", type=int, metavar="S", help="side of random crops of images; default: none"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of all that is random")
+    parser.add_argument("--overwrite", action="store_true", help="replace CKPT if it is there")
+    add_data_options(parser)
+    return parser
+
+
+def run_train_policy(args: argparse.Namespace) -> None:
+    """Run `train-policy`."""
+    from scd_wm.clone_config import PolicyConfig
+    from scd_wm.train_policy import train_policy
+
+    config = PolicyConfig(
+        algo=args.algo,
+        gmm=args.gmm,
+        steps=args.steps,
+        epochs=args.epochs,
+        minutes=args.minutes,
+        episodes=args.episodes,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        hidden=args.hidden,
+        backbone=args.backbone,
+        crop=args.random_crop,
+        seed=args.seed,
+    )
+    summary = train_policy(
+        args.data, args.out, config, options=data_options(args), overwrite=args.overwrite
+    )
+    write_summary(args.out.with_suffix(".summary.json"), summary)
+    show_table(f"trained {args.out}", plain_rows(summary))
+
+
+def add_rollout(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `rollout`."""
+    what = "Roll a policy out in a simulator, or in what a world model imagines."
+    parser = command(commands, "rollout", what, run_rollout)
+    parser.add_argument(
+        "policy",
+        metavar="POLICY",
+        help="checkpoint of robomimic (.pth), expert, scripted, random, zero, or module:function",
+    )
+    parser.add_argument(
+        "world",
+        metavar="WORLD",
+        help="Gymnasium id, such as scd_wm/Lift-v0; or run folder or shipped model: imagination",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
+    parser.add_argument("--episodes", type=int, metavar="N", default=50, help="how many")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="of an episode; default: the environment's limit"
+    )
+    parser.add_argument("--videos", type=int, metavar="N", default=4, help="episodes to film")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="scd_wm", help="whose loop; both come to the same"
+    )
+    group = parser.add_argument_group("in imagination")
+    group.add_argument(
+        "--data", type=Path, metavar="DATA", help="where starts are; default: the run's held-out"
+    )
+    group.add_argument(
+        "--history", type=int, metavar="N", default=1, help="real frames before an episode"
+    )
+    group.add_argument(
+        "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+    return parser
+
+
+def run_rollout(args: argparse.Namespace) -> None:
+    """Run `rollout`."""
+    from scd_wm.rollout_run import RolloutConfig, rollout_run, table
+
+    config = RolloutConfig(
+        episodes=args.episodes,
+        seed=args.seed,
+        max_steps=args.max_steps,
+        engine=args.engine,
+        videos=args.videos,
+        data=args.data,
+        history=args.history,
+        num_steps=args.num_steps,
+    )
+    summary = rollout_run(args.policy, args.world, args.out, config)
+    show_table(f"rolled out {args.policy} in {args.world}: {args.out}", table(summary))
