@@ -49,6 +49,7 @@ class WorldModelConfig:
     solver: str = "euler"  # default solver; or "heun", of second order, 2 T - 1 evaluations
     draws: int = 1  # noise draws K per encoder pass in training
     full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where sampling starts
+    least_visible: float = 0.0  # share of x_s that a sample prediction sees at s = 1, see few_steps
     interface_noise: float = 0.05  # deviation of the noise on the normed context; of "scd"
     one_copy: bool = False  # of "entangled": noisy frames are each other's history in training
     clean_fraction: float = 0.1  # share of frames that are clean history in `one_copy`
@@ -66,7 +67,7 @@ class WorldModelConfig:
         axis_split(self.dim // self.num_heads)
         for name, choices in _CHOICES.items():
             self._check(name, getattr(self, name) in choices, f"one of {choices}")
-        for name in ("full_noise_fraction", "clean_fraction"):
+        for name in ("full_noise_fraction", "least_visible", "clean_fraction"):
             self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         is_entangled = self.arch == "entangled"
         self._check("one_copy", is_entangled or not self.one_copy, 'false unless arch="entangled"')

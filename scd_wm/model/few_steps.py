@@ -8,9 +8,10 @@ own steps before have led, so it learns to go on from its own mistakes, as it mu
 (trajectories of a teacher: Luhman and Luhman 2021, arXiv:2101.02388; halving the steps again and
 again, from noised data: Salimans and Ho 2022, arXiv:2202.00512).
 
-That a step starts at the student's own x_s is not a detail here: a sample prediction sees x_s in
-proportion to 1 - s, so its first step, at s = 1, is blind and leads to the mean whatever the noise.
-Only from the second step on can the noise decide which future it becomes.
+A sample prediction sees x_s in proportion to 1 - s, so its first step, at s = 1, would be blind:
+it would lead to the mean whatever the noise, and one step less would decide which future it is. So
+a student sees a part of the noise from the start (`least_visible`). And it is spared the ordinary
+loss of frames, which teaches the mean of all futures that noise hides, not where one way leads.
 
 Each reads the history once. What the teacher's steps add is evaluations of the denoiser without
 gradients: of the light decoder alone in `scd`, of all layers in `entangled`.
@@ -37,6 +38,7 @@ from scd_wm.model.frames import Base, Sequence
 if TYPE_CHECKING:
     from scd_wm.model.world_model import WorldModel
 
+LEAST_VISIBLE = 0.25  # share of x_s that a student sees at s = 1
 _NOISE = 64  # purpose of the keys of the noise, beside those of `WorldModel`
 
 
@@ -48,7 +50,7 @@ class FewSteps:
         teacher: A model of the same world; it does not change.
         num_steps: Steps T of the student.
         teacher_steps: Steps of the teacher.
-        weight: Of the loss beside the ordinary one.
+        weight: Of the loss beside that of the outcomes.
 
     Raises:
         ValueError: If the teacher's steps are not a multiple of the student's.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -129,12 +130,17 @@ class WorldModel(nn.Module, ABC):
         history = own_history(self, sequence, noise.derive(seeds, 0))
         context = self.contexts(sequence, history, noise.derive(seeds, 1))
         shared, count = (clip, sequence, history, context), self.config.draws
+        learned = self.config
+        if self.few_steps is not None:
+            # The ordinary loss teaches the mean of what noise hides, which is not where one way of
+            # the teacher's leads; of it the outcomes are left.
+            learned = replace(learned, image_weight=0.0, vector_weight=0.0)
 
         def one(
             shared: tuple[Clip, Sequence, Tensor, DenoiserContext], draw: int
         ) -> tuple[Tensor, dict[str, Tensor]]:
             parts = self.draw_losses(*shared, seeds, draw, average)
-            return losses.total(parts, self.config), parts
+            return losses.total(parts, learned), parts
 
         if staged and count > 1 and torch.is_grad_enabled():
             parameters = self.denoiser.parameters()
@@ -219,16 +225,22 @@ class WorldModel(nn.Module, ABC):
 
         x_s tells of the sample in proportion to 1 - s: at s = 1 it is noise alone, which a sample
         prediction would have to learn to ignore. (A velocity is eps - x, so there the noise must be
-        seen.)
+        seen.) A model that learns to sample in few steps should see it: `least_visible`.
         """
-        return noisy * (1 - level) if self.config.prediction == "sample" else noisy
+        if self.config.prediction == "velocity":
+            return noisy
+        least = self.config.least_visible
+        seen = 1 - level
+        return noisy * (seen.clamp(min=least) if isinstance(seen, Tensor) else max(seen, least))
 
     def needs_noise(self, num_steps: int) -> bool:
         """Return whether a frame depends on its noise; one step of a sample prediction sees none.
 
-        At s = 1 the noise is hidden from the network, and the only step ends at its prediction.
+        At s = 1 the noise is hidden from the network, but for `least_visible`, and the only step
+        ends at its prediction.
         """
-        return num_steps > 1 or self.config.prediction == "velocity"
+        is_blind = self.config.prediction == "sample" and self.config.least_visible == 0
+        return num_steps > 1 or not is_blind
 
     def _error(self, raw: Tensor, target: Tensor, noised: Noised, base: Base) -> Tensor:
         """Return the weighted squared error of every value, (F, M)."""

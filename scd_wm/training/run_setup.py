@@ -13,7 +13,7 @@ from scd_wm.datasets.latents import LatentDataset
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.model.build import build_world_model
-from scd_wm.model.few_steps import FewSteps
+from scd_wm.model.few_steps import LEAST_VISIBLE, FewSteps
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import (
@@ -96,6 +96,8 @@ def configure(
             )
         # What it learns is Euler's steps; Heun's correction would carry it past them.
         model = replace(model, num_steps=training.distill_steps, solver="euler")
+        if not any(text.partition("=")[0].endswith("least_visible") for text in overrides):
+            model = replace(model, least_visible=LEAST_VISIBLE)
     return replace(start, model=model, train=training)
 
 

@@ -23,6 +23,7 @@ TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 KINDS = pytest.mark.parametrize(
     ("arch", "prediction"), [("scd", "sample"), ("scd", "velocity"), ("entangled", "sample")]
 )
+LEAST = pytest.mark.parametrize("least_visible", [0.0, 0.25])
 
 
 def _pair(arch: str, prediction: str, **changes: Any) -> tuple[WorldModel, FewSteps]:
@@ -35,11 +36,13 @@ def _pair(arch: str, prediction: str, **changes: Any) -> tuple[WorldModel, FewSt
 
 
 @KINDS
+@LEAST
 def test_the_student_lands_on_the_teacher_exactly_where_the_loss_is_zero(
-    arch: str, prediction: str
+    arch: str, prediction: str, least_visible: float
 ) -> None:
     """Each step is checked as the sampler takes it: from its start, by the prediction aimed at."""
     student, few = _pair(arch, prediction)
+    student.config = replace(student.config, least_visible=least_visible)
     clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
     sequence = student.sequence(clip)
     history = sequence.packed[:, :-1]
@@ -80,18 +83,44 @@ def _teacher_at_half(few: FewSteps, context: Any, eps: Tensor, base: Any) -> Ten
 
 
 @KINDS
-def test_the_loss_is_added_by_its_weight_and_does_not_depend_on_batches(
+def test_the_loss_takes_the_place_of_that_of_frames_and_does_not_depend_on_batches(
     arch: str, prediction: str
 ) -> None:
     student, few = _pair(arch, prediction, vector_weight=2.0)
     clip, seeds = testing.double(testing.clip(student.spec, 3, 4)), torch.arange(3)
-    alone, _ = student(clip, seeds)
     student.few_steps = few
     loss, parts = student(clip, seeds)
-    torch.testing.assert_close(loss, alone + 0.5 * 2.0 * parts["few_steps_vector"], **TOLERANCE)
+    torch.testing.assert_close(loss, 0.5 * 2.0 * parts["few_steps_vector"], **TOLERANCE)
     slices = [slice(i, i + 1) for i in range(3)]
     rows = [student(clip.map(itemgetter(row)), seeds[row])[0] for row in slices]
     torch.testing.assert_close(torch.stack(rows).mean(), loss, **TOLERANCE)
+
+
+def test_outcomes_are_still_learned_from_the_data() -> None:
+    student = testing.model(testing.image_spec())
+    student.few_steps = FewSteps(
+        teacher=testing.model(testing.image_spec()), num_steps=2, teacher_steps=4
+    )
+    loss, parts = student(testing.clip(student.spec, 2, 4), torch.arange(2))
+    frames = {k.removeprefix("few_steps_"): v for k, v in parts.items() if "few_steps" in k}
+    outcomes = {k: v for k, v in parts.items() if k in student.spec.outcomes}
+    assert {*parts} == {*outcomes, "image", "vector", "few_steps_image", "few_steps_vector"}
+    config = student.config
+    expected = config.image_weight * frames["image"] + config.vector_weight * frames["vector"]
+    expected = expected + config.outcome_weight * torch.stack([*outcomes.values()]).sum()
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("level", [1.0, 0.9, 0.5, 0.0])
+def test_a_share_of_the_noise_is_seen_from_the_start(level: float) -> None:
+    noisy = torch.ones(2, 3)
+    for least, seen in ((0.0, 1 - level), (0.25, max(1 - level, 0.25))):
+        model = testing.model(testing.state_spec(), least_visible=least)
+        assert model.needs_noise(1) == (least > 0)
+        for given in (level, torch.full((2, 1), level)):
+            torch.testing.assert_close(model.visible_noisy(noisy, given), seen * noisy)
+    velocity = testing.model(testing.state_spec(), prediction="velocity", least_visible=0.25)
+    torch.testing.assert_close(velocity.visible_noisy(noisy, level), noisy)
 
 
 def test_only_the_student_learns_and_the_teacher_is_no_part_of_it() -> None:
@@ -200,7 +229,8 @@ def test_two_steps_reach_both_futures_as_many_steps_do_once_they_are_distilled()
     teacher, student = (build_world_model(spec, config) for _ in range(2))
     _learn(teacher, 150)
     student.load_state_dict(teacher.state_dict())
-    student.few_steps = FewSteps(teacher=teacher, num_steps=2, teacher_steps=16, weight=3.0)
+    student.config = replace(student.config, least_visible=0.25)
+    student.few_steps = FewSteps(teacher=teacher, num_steps=2, teacher_steps=16)
     _learn(student, 80)
     real = _two_futures(500, seed=20_000).vectors["x"][:, 1]
     mean, two, many = (_futures(teacher, n) for n in (1, 2, 16))

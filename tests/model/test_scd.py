@@ -159,6 +159,7 @@ def test_state_and_tiny_presets_are_as_large_as_they_say() -> None:
         ({"prediction": "noise"}, "prediction must be one of"),
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"full_noise_fraction": 1.5}, "full_noise_fraction must be between 0 and 1, got 1.5"),
+        ({"least_visible": -0.5}, "least_visible must be between 0 and 1, got -0.5"),
     ],
 )
 def test_a_bad_config_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -26,7 +26,7 @@ def test_a_distilled_run_resumes_exactly_and_samples_in_as_many_steps(
     train_small(tmp_path / "parts", 5, FEW, init=first, resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     config = load_world_model(tmp_path / "whole").config
-    assert (config.num_steps, config.solver) == (2, "euler")
+    assert (config.num_steps, config.solver, config.least_visible) == (2, "euler", 0.25)
     lines = read_log(tmp_path / "parts")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert all(line["few_steps_vector"] > 0 for line in lines)
