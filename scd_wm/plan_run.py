@@ -23,19 +23,23 @@ from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
-from scd_wm.policies.batched import SingleEnvPolicy
+from scd_wm.policies.batched import OneAtATime, SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
 from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits, Planner
-from scd_wm.policies.planners import make_planner
+from scd_wm.policies.planners import PLANNERS, make_planner
+from scd_wm.policies.prior import PolicyPrior
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import EXPERTS, make_policy
+from scd_wm.rollout_policies import KINDS, load_policy
 from scd_wm.spec import Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 
 FORMAT = "scd_wm plan"
 SUMMARY, EPISODES = "summary.json", "episodes.csv"
+PRIOR = "prior"  # the planner that a policy proposes to
+NAMES = (*PLANNERS, PRIOR)
 OTHER_RATE = 0.01  # relative difference of rates that is not rounding
 
 
@@ -48,7 +52,8 @@ class PlanConfig:
     """
 
     goal: str = "success"  # see scd_wm.policies.goal_texts
-    planners: tuple[str, ...] = ("icem",)  # of scd_wm.policies.planners; each plays all episodes
+    planners: tuple[str, ...] = ("icem",)  # of NAMES; each plays all episodes
+    prior: str | None = None  # what "prior" lets act in imagination, see scd_wm.rollout_policies
     settings: Mapping[str, Any] = field(default_factory=dict)  # of all; "icem.shrink" of one alone
     mpc: MPCConfig = field(default_factory=MPCConfig)
     episodes: int = 20  # of each policy
@@ -68,16 +73,39 @@ class PlanConfig:
         if unknown := sorted(owners - {*self.planners}):
             raise ValueError(f"settings are of {unknown}, but planned is by {list(self.planners)}")
 
-    def make_planner(self, name: str) -> Planner:
+        if unknown := sorted({*self.planners} - {*NAMES}):
+            raise ValueError(f"unknown planners {unknown}; there are {list(NAMES)}")
+        if (PRIOR in self.planners) != (self.prior is not None):
+            raise ValueError(
+                f"the planner {PRIOR!r} and a policy for it go together, got planners "
+                f"{list(self.planners)} and the policy {self.prior}"
+            )
+
+    def make_planner(self, name: str, device: str) -> Planner:
         """Return a planner with its settings.
 
+        Args:
+            name: Of `planners`.
+            device: Where a policy runs that proposes.
+
         Raises:
+            FileNotFoundError: If there is no such policy.
             ValueError: If there is none of this name, or a setting is wrong.
         """
         shared = {key: value for key, value in self.settings.items() if "." not in key}
         start = f"{name}."
         own = {k.removeprefix(start): v for k, v in self.settings.items() if k.startswith(start)}
-        return make_planner(name, **(shared | own))
+        settings = shared | own
+        if name != PRIOR:
+            return make_planner(name, **settings)
+        assert self.prior is not None  # checked above
+        policy = load_policy(self.prior, device)
+        if policy is None:
+            raise ValueError(f"the policy {self.prior!r} cannot act in imagination; give {KINDS}")
+        try:
+            return PolicyPrior(policy=OneAtATime(policy), **settings)
+        except TypeError as error:
+            raise ValueError(f"planner {name!r}: {error}") from None
 
 
 def plan_run(
@@ -110,18 +138,21 @@ def plan_run(
     """
     out, config = Path(out), PlanConfig() if config is None else config
     check_out(out, FORMAT)
-    model = load_world_model(run, device or default_device(), engine=config.engine)
+    device = device or default_device()
+    model = load_world_model(run, device, engine=config.engine)
     env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
     try:
         check_fits(env, model.spec, env_id)
         goal = parse_goal(config.goal, model.spec, model)
         limits = _limits(env, next(model.parameters()))
         planned = {
-            name: MPC(model, goal, config.make_planner(name), limits, config.mpc)
+            name: MPC(model, goal, config.make_planner(name, device), limits, config.mpc)
             for name in config.planners
         }
         seeds, refused = honest_seeds(env, config.seed, config.episodes)
         policies: dict[str, Policy] = {k: SingleEnvPolicy(mpc) for k, mpc in planned.items()}
+        for name, mpc in planned.items():
+            _check_prior(mpc, name, env)
         for policy in policies.values():  # what the first decision alone takes is not counted
             policy.act(env.reset(seed=seeds[0])[0])
         policies |= _others(env, env_id)
@@ -186,6 +217,16 @@ def _limits(env: gym.Env, like: torch.Tensor) -> ActionLimits:
     assert isinstance(space, Box)
     low, high = (torch.as_tensor(x).to(like) for x in (space.low, space.high))
     return ActionLimits(low, high)
+
+
+def _check_prior(mpc: MPC, name: str, env: gym.Env) -> None:
+    if isinstance(mpc.planner, PolicyPrior):
+        inner = mpc.planner.policy
+        own = inner.policy if isinstance(inner, OneAtATime) else inner
+        try:
+            check_policy(own, env.observation_space, env.action_space)
+        except ValueError as error:
+            raise ValueError(f"planner {name!r}: {error}") from None
 
 
 def _others(env: gym.Env, env_id: str) -> dict[str, Policy]:

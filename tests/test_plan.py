@@ -103,6 +103,9 @@ def test_the_command_says_what_it_did(
         ({"planners": ()}, r"planners must be different ones, got \[\]"),
         ({"planners": ("cem", "cem")}, "planners must be different ones"),
         ({"settings": {"mppi.std": 1.0}}, r"settings are of .'mppi'., but planned is by .'icem'"),
+        ({"planners": ("magic",)}, r"unknown planners .'magic'.; there are"),
+        ({"planners": ("prior",)}, "'prior' and a policy for it go together"),
+        ({"prior": "policy.pth"}, "'prior' and a policy for it go together"),
         ({"episodes": 0}, "episodes must be 1 or more, got 0"),
     ],
 )
@@ -115,10 +118,38 @@ def test_settings_are_of_all_planners_or_of_one() -> None:
     config = PlanConfig(
         planners=("cem", "mppi"), settings={"horizon": 3, "mppi.std": 0.25, "cem.horizon": 5}
     )
-    mppi: Any = config.make_planner("mppi")
-    assert (config.make_planner("cem").horizon, mppi.horizon, mppi.std) == (5, 3, 0.25)
+    mppi: Any = config.make_planner("mppi", "cpu")
+    assert (config.make_planner("cem", "cpu").horizon, mppi.horizon, mppi.std) == (5, 3, 0.25)
     with pytest.raises(ValueError, match=r"planner .cem.*std"):
-        PlanConfig(planners=("cem",), settings={"std": 1.0}).make_planner("cem")
+        PlanConfig(planners=("cem",), settings={"std": 1.0}).make_planner("cem", "cpu")
+
+
+def towards_the_middle(seen: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A policy that is named on the command line below."""
+    return -seen["pusher_pos"]
+
+
+def test_a_policy_proposes_and_one_that_does_not_fit_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"episodes": 1, "max_steps": 2, "videos": 0, "goal": "reward"}
+    config = PlanConfig(
+        planners=("prior",),
+        prior=f"{__name__}:towards_the_middle",
+        settings={"horizon": 2, "candidates": 4},
+        mpc=MPCConfig(num_steps=1),
+        **changes,
+    )
+    summary = plan_run(model, "scd_wm/PushTState-v0", tmp_path / "plan", config)
+    # Proposed and costed, and what is left of the last plan costed beside them.
+    assert summary["policies"]["prior"]["model_evaluations_a_decision"] == (2 * 4 + 1) * 2
+    config = PlanConfig(planners=("prior",), prior="expert", **changes)
+    with pytest.raises(ValueError, match="'expert' cannot act in imagination"):
+        plan_run(model, "scd_wm/PushTState-v0", tmp_path / "other", config)
+    config = PlanConfig(planners=("prior",), prior="policy.pth", **changes)
+    with pytest.raises(FileNotFoundError, match=r"policy\.pth"):
+        plan_run(model, "scd_wm/PushTState-v0", tmp_path / "other", config)
+    assert not (tmp_path / "other").exists()
 
 
 class Numbered:

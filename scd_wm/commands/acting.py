@@ -9,7 +9,7 @@ from scd_wm.commands.base import Commands, command
 from scd_wm.console import name_list, plain_rows, show_table
 
 ENGINES = ("auto", "plain", "packed", "compile")  # of scd_wm.model.engine, which needs torch
-PLANNERS = ("cem", "icem", "mppi")  # of scd_wm.policies.planners, which needs torch
+PLANNERS = ("cem", "icem", "mppi", "prior")  # of scd_wm.plan_run, which needs torch
 
 
 def add_plan(commands: Commands) -> argparse.ArgumentParser:
@@ -38,6 +38,12 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
         metavar="NAMES",
         default="icem",
         help=f"who searches, of {','.join(PLANNERS)}; each of several plays all episodes",
+    )
+    parser.add_argument(
+        "--prior",
+        metavar="POLICY",
+        help="a policy whose actions the planner `prior` imagines and ranks: a checkpoint of "
+        "robomimic or module:function",
     )
     parser.add_argument("--episodes", type=int, metavar="N", default=20, help="of each policy")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
@@ -84,6 +90,7 @@ def run_plan(args: argparse.Namespace) -> None:
     config = PlanConfig(
         goal=args.goal,
         planners=args.planner,
+        prior=args.prior,
         settings=dict(_setting(text) for text in args.overrides),
         mpc=MPCConfig(
             action_repeat=args.action_repeat,
