@@ -156,6 +156,10 @@ class MPC:
             )
         self.model, self.goal, self.planner, self.limits = model.eval(), goal, planner, limits
         self.config = MPCConfig() if config is None else config
+        if self.config.execute > planner.horizon:
+            raise ValueError(
+                f"execute={self.config.execute} actions of a plan, but a plan has {planner.horizon}"
+            )
         if self.config.needs_uncertainty:
             imagination.check_calibrated(model, "pessimism")
         self.reset(0)

@@ -67,6 +67,8 @@ class PlanConfig:
             raise ValueError(f"episodes must be 1 or more, got {self.episodes}")
         if self.seed < 0 or self.videos < 0:
             raise ValueError(f"seed and videos must be 0 or more, got {self.seed}, {self.videos}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be 1 or more, got {self.max_steps}")
         if not self.planners or len({*self.planners}) < len(self.planners):
             raise ValueError(f"planners must be different ones, got {list(self.planners)}")
         owners = {key.partition(".")[0] for key in self.settings if "." in key}

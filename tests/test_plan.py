@@ -106,6 +106,7 @@ def test_the_command_says_what_it_did(
         ({"planners": ("magic",)}, r"unknown planners .'magic'.; there are"),
         ({"planners": ("prior",)}, "'prior' and a policy for it go together"),
         ({"prior": "policy.pth"}, "'prior' and a policy for it go together"),
+        ({"max_steps": -1}, "max_steps must be 1 or more, got -1"),
         ({"episodes": 0}, "episodes must be 1 or more, got 0"),
     ],
 )
