@@ -18,6 +18,8 @@ from PIL import Image
 
 from scd_wm.envs.imagined_common import side_by_side
 from scd_wm.envs.imagined_env import ImaginedEnv
+from scd_wm.envs.info import is_success
+from scd_wm.policies.names import flat_name
 from scd_wm.robomimic_setup import load_robomimic
 
 load_robomimic("robomimic.envs.env_base")
@@ -124,6 +126,7 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
         """
         env = self.env.unwrapped
         if isinstance(env, ImaginedEnv) and "snapshot" in state:
+            self.env.reset()  # wrappers want one before the first step
             observation = env.restore(state["snapshot"])
             self._begin(observation, {})
             self._reward, self._done, self._success = state["reached"]
@@ -140,7 +143,7 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
         action = np.asarray(action, np.float32)
         self._observation, reward, terminated, truncated, info = self.env.step(action)
         self._reward, self._done = float(reward), bool(terminated or truncated)
-        self._success = _is_success(info)
+        self._success = is_success(info)
         return self.get_observation(), self._reward, self._done, info
 
     def render(
@@ -173,9 +176,12 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
         return np.asarray(resized)
 
     def get_observation(self, observation: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return what is observed, or `observation`, in the layout that robomimic reads."""
+        """Return what is observed, or `observation`, in the layout that robomimic reads.
+
+        Names are those that its policies can have: see `policies.names.flat_name`.
+        """
         given = self._observation if observation is None else observation
-        return {key: self._processed(key, given[key]) for key in self._shown}
+        return {flat_name(key): self._processed(key, given[key]) for key in self._shown}
 
     def _processed(self, key: str, value: np.ndarray) -> np.ndarray:
         if key not in self._cameras or not self._postprocess:
@@ -272,12 +278,8 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
 
     def _begin(self, observation: Any, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
         self._observation = observation
-        self._reward, self._done, self._success = 0.0, False, _is_success(info)
+        self._reward, self._done, self._success = 0.0, False, is_success(info)
         return self.get_observation()
-
-
-def _is_success(info: Mapping[str, Any]) -> bool:
-    return bool(info.get("success", info.get("is_success", False)))
 
 
 def _name(env: gym.Env) -> str:

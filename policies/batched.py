@@ -14,6 +14,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from scd_wm.policies.names import find_name
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 
 Function = Callable[[dict[str, Tensor]], Tensor]
@@ -90,7 +91,7 @@ class FromFunction:
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return actions, (B, A), or chunks, (B, K, A)."""
         tensors = {k: torch.as_tensor(v, device=self.device) for k, v in observation.items()}
-        return self.function(tensors).float().cpu().numpy()
+        return torch.as_tensor(self.function(tensors)).float().cpu().numpy()
 
 
 class Replay:
@@ -170,15 +171,20 @@ def check_policy(policy: object, observations: gym.Space, actions: gym.Space) ->
     values its actions have, `action_dim`; of one that says nothing nothing is checked.
     """
     wanted: Mapping[str, tuple[int, ...]] = getattr(policy, "observation_shapes", {})
-    given = observations.spaces if isinstance(observations, gym.spaces.Dict) else {}
+    if not isinstance(observations, gym.spaces.Dict):
+        raise ValueError(
+            f"a policy reads a Dict of observations, the environment has {observations}"
+        )
+    given = observations.spaces
     for name, shape in wanted.items():
-        if name not in given:
+        found = find_name(name, given)
+        if found is None:
             raise ValueError(
                 f"the policy reads {name!r}, which is not observed; there are {sorted(given)}"
             )
-        if given[name].shape != tuple(shape):
+        if given[found].shape != tuple(shape):
             raise ValueError(
-                f"the policy reads {name!r} of {tuple(shape)}, observed is {given[name].shape}"
+                f"the policy reads {name!r} of {tuple(shape)}, observed is {given[found].shape}"
             )
     dim = getattr(policy, "action_dim", None)
     if dim is not None and (not isinstance(actions, Box) or actions.shape != (dim,)):

@@ -156,6 +156,10 @@ class MPC:
             )
         self.model, self.goal, self.planner, self.limits = model.eval(), goal, planner, limits
         self.config = MPCConfig() if config is None else config
+        if self.config.execute > planner.horizon:
+            raise ValueError(
+                f"execute={self.config.execute} actions of a plan, but a plan has {planner.horizon}"
+            )
         if self.config.needs_uncertainty:
             imagination.check_calibrated(model, "pessimism")
         self.reset(0)
@@ -196,6 +200,20 @@ class MPC:
     def made_plan(self) -> bool:
         """Whether the last action is the first of a new plan."""
         return len(self._queue) == self.config.execute * self.config.action_repeat - 1
+
+    @property
+    def evaluations_a_decision(self) -> float:
+        """Runs of the denoiser for each action taken of one environment, by the last plan.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
+        if self.last_plan is None:
+            raise RuntimeError("nothing was planned yet")
+        steps = self.config.num_steps or self.model.config.num_steps
+        frames = self.planner.horizon * self.config.action_repeat
+        decisions = self.config.execute * self.config.action_repeat
+        return self.last_plan.num_costed * frames * steps / decisions
 
     def foresee(self) -> Frames:
         """Imagine the last plan from what was seen last, all of it: (B, T) frames.

@@ -14,6 +14,7 @@ of a mixture, A values of an action.
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
 from collections import deque
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scd_wm.policies.names import find_name
 from scd_wm.robomimic_setup import ObsRegistry, load_robomimic, quiet
 
 ENTRIES = ("model", "config", "algo_name", "shape_metadata")  # of a checkpoint, in both versions
@@ -166,11 +168,12 @@ class RobomimicPolicy:
 
     def _read(self, name: str, observation: Mapping[str, np.ndarray]) -> Tensor:
         """Return an entry as the networks read it: images (B, C, H, W), 0 to 1; normalised."""
-        if name not in observation:
+        found = find_name(name, observation)
+        if found is None:
             raise ValueError(
                 f"the policy reads {name!r}, which is not observed; there are {sorted(observation)}"
             )
-        values, shape = np.asarray(observation[name]), self.observation_shapes[name]
+        values, shape = np.asarray(observation[found]), self.observation_shapes[name]
         if values.ndim != 1 + len(shape) or values.shape[1:] != shape:
             raise ValueError(f"{name!r} must be (B, {str(shape)[1:]}, got {values.shape}")
         if name in self.cameras and values.dtype != np.uint8:
@@ -212,12 +215,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint {path}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (
+        *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError),
+        *(TypeError, AttributeError),
+    ) as error:
         why = str(error).split("\n", 1)[0][:200]
         raise ValueError(f"{path} is no checkpoint of robomimic that can be read: {why}") from None
     missing = [e for e in ENTRIES if not isinstance(checkpoint, dict) or e not in checkpoint]
     if missing:
         raise ValueError(f"{path} is no checkpoint of robomimic: it has no {missing}")
+    shapes = checkpoint["shape_metadata"]
+    wanted = ("ac_dim", "all_shapes")
+    if not isinstance(shapes, Mapping) or any(name not in shapes for name in wanted):
+        raise ValueError(f"{path} is no checkpoint of robomimic: shape_metadata lacks {wanted}")
+    try:
+        json.loads(checkpoint["config"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint of robomimic: its config is not JSON: {error}"
+        ) from None
     return checkpoint
 
 
@@ -242,10 +258,25 @@ def _check_supported(config: Any, source: str) -> None:
             f"{source} stacks {config.train.frame_stack} frames without a transformer, which "
             "robomimic's networks do not read either"
         )
+    _check_classes(config, source)
     formats = dict(config.train.get("action_config", {}) or {})
     rotated = [key for key, value in formats.items() if (value or {}).get("format") == "rot_6d"]
     if rotated:
         raise ValueError(f"{source} has rotations in six numbers in {rotated}; not converted here")
+
+
+def _check_classes(config: Any, source: str) -> None:
+    """Raise ValueError if a configuration names classes by more than a name.
+
+    Robomimic 0.3 runs these texts as Python.
+    """
+    for encoder in config.observation.encoder.values():
+        named = {**encoder.core_kwargs, "core_class": encoder.core_class}
+        named["obs_randomizer_class"] = encoder.obs_randomizer_class
+        for key, text in named.items():
+            is_name = text is None or (isinstance(text, str) and text.isidentifier())
+            if key.endswith("_class") and not is_name:
+                raise ValueError(f"{source} has as {key} {text!r}, which is no name of a class")
 
 
 def _observation_scales(stats: Mapping[str, Any] | None, device: torch.device) -> dict[str, Scale]:

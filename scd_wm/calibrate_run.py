@@ -89,7 +89,8 @@ def calibrate_run(
     """
     started, config = time.perf_counter(), CalibrationConfig() if config is None else config
     device = device or default_device()
-    model = load_world_model(run, device, engine="auto")
+    # Without the familiarity that is there: it may be what is to be replaced.
+    model = load_world_model(run, device, engine="auto", familiarity=False)
     autoencoder = load_world_autoencoder(run, device)
     trained, held_out = open_run_parts(run, data)
     is_unseen = held_out is not None

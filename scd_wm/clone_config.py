@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.policies.names import flat_name
 
 Algo = Literal["bc", "bc-rnn", "bc-transformer"]
 
@@ -83,6 +84,9 @@ def robomimic_config(config: PolicyConfig, dataset: RobotDataset, data: str | Pa
     """
     from robomimic.config import config_factory
 
+    names = (*dataset.vectors, *dataset.cameras)
+    if len({*map(flat_name, names)}) < len(names):
+        raise ValueError(f"robomimic cannot tell {names} apart; choose or rename some")
     settings = config_factory("bc")
     with settings.values_unlocked():
         settings.experiment.name = "scd_wm"
@@ -99,11 +103,6 @@ def robomimic_config(config: PolicyConfig, dataset: RobotDataset, data: str | Pa
         _set_encoder(settings.observation.encoder.rgb, config, dataset.cameras)
     settings.lock()
     return settings
-
-
-def flat_name(name: str) -> str:
-    """Return the name of an observation in robomimic, which has no groups."""
-    return name.replace("/", "_")
 
 
 def _set_network(settings: Any, config: PolicyConfig) -> None:

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from scd_wm.clone_config import flat_name
 from scd_wm.convert_robomimic import env_args
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.policies.names import flat_name
 
 MEMORY_BYTES = 2**32  # of all that is trained on; beyond it images are read from the file
 STD_FLOOR = 1e-3  # added to deviations, as robomimic does
@@ -75,7 +75,7 @@ def _is_plain(episode: h5py.Group, dataset: RobotDataset, num_actions: int) -> b
     if episode.attrs.get("num_samples") != num_actions or episode["actions"].ndim != 2:
         return False
     for key in (*dataset.cameras, *dataset.vectors):
-        rows = None if "/" in key else episode.get(f"obs/{key}")
+        rows = None if flat_name(key) != key else episode.get(f"obs/{key}")
         ndim = 4 if key in dataset.cameras else 2
         if rows is None or rows.ndim != ndim or len(rows) < num_actions:
             return False

@@ -139,7 +139,7 @@ def make_env(
     """
     try:
         return gym.make(env_id, max_episode_steps=max_steps, **(env_kwargs or {}))
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except (gym.error.Error, ImportError) as error:
         if env_id in gym.registry:
             raise ValueError(f"{env_id} cannot be made: {error}") from error
         near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)

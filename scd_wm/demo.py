@@ -81,10 +81,10 @@ def worlds(minutes: float) -> tuple[World, ...]:
 def demo(
     out: str | Path,
     *,
-    minutes: float = 1.2,
+    minutes: float = 1.0,
     episodes: int = 60,
-    state_episodes: int = 240,
-    num_clips: int = 64,
+    state_episodes: int = 160,
+    num_clips: int = 40,
 ) -> dict[str, Any]:
     """Record PushT, train three world models, evaluate them and write one report.
 

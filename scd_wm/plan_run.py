@@ -23,19 +23,23 @@ from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
-from scd_wm.policies.batched import SingleEnvPolicy
+from scd_wm.policies.batched import OneAtATime, SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
 from scd_wm.policies.mpc import MPC, MPCConfig
-from scd_wm.policies.planner import ActionLimits
-from scd_wm.policies.planners import make_planner
+from scd_wm.policies.planner import ActionLimits, Planner
+from scd_wm.policies.planners import PLANNERS, make_planner
+from scd_wm.policies.prior import PolicyPrior
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import EXPERTS, make_policy
+from scd_wm.rollout_policies import KINDS, load_policy
 from scd_wm.spec import Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 
 FORMAT = "scd_wm plan"
 SUMMARY, EPISODES = "summary.json", "episodes.csv"
+PRIOR = "prior"  # the planner that a policy proposes to
+NAMES = (*PLANNERS, PRIOR)
 OTHER_RATE = 0.01  # relative difference of rates that is not rounding
 
 
@@ -48,19 +52,62 @@ class PlanConfig:
     """
 
     goal: str = "success"  # see scd_wm.policies.goal_texts
-    planner: str = "icem"  # of scd_wm.policies.planners
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the planner
+    planners: tuple[str, ...] = ("icem",)  # of NAMES; each plays all episodes
+    prior: str | None = None  # what "prior" lets act in imagination, see scd_wm.rollout_policies
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of all; "icem.shrink" of one alone
     mpc: MPCConfig = field(default_factory=MPCConfig)
     episodes: int = 20  # of each policy
     seed: int = 0  # of the first episode
     max_steps: int | None = None  # of an episode; None takes the environment's limit
-    videos: int = 2  # episodes that are filmed
+    videos: int = 2  # episodes of the first planner that are filmed
+    engine: str = "auto"  # of imagination, see scd_wm.model.engine
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"episodes must be 1 or more, got {self.episodes}")
         if self.seed < 0 or self.videos < 0:
             raise ValueError(f"seed and videos must be 0 or more, got {self.seed}, {self.videos}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be 1 or more, got {self.max_steps}")
+        if not self.planners or len({*self.planners}) < len(self.planners):
+            raise ValueError(f"planners must be different ones, got {list(self.planners)}")
+        owners = {key.partition(".")[0] for key in self.settings if "." in key}
+        if unknown := sorted(owners - {*self.planners}):
+            raise ValueError(f"settings are of {unknown}, but planned is by {list(self.planners)}")
+
+        if unknown := sorted({*self.planners} - {*NAMES}):
+            raise ValueError(f"unknown planners {unknown}; there are {list(NAMES)}")
+        if (PRIOR in self.planners) != (self.prior is not None):
+            raise ValueError(
+                f"the planner {PRIOR!r} and a policy for it go together, got planners "
+                f"{list(self.planners)} and the policy {self.prior}"
+            )
+
+    def make_planner(self, name: str, device: str) -> Planner:
+        """Return a planner with its settings.
+
+        Args:
+            name: Of `planners`.
+            device: Where a policy runs that proposes.
+
+        Raises:
+            FileNotFoundError: If there is no such policy.
+            ValueError: If there is none of this name, or a setting is wrong.
+        """
+        shared = {key: value for key, value in self.settings.items() if "." not in key}
+        start = f"{name}."
+        own = {k.removeprefix(start): v for k, v in self.settings.items() if k.startswith(start)}
+        settings = shared | own
+        if name != PRIOR:
+            return make_planner(name, **settings)
+        assert self.prior is not None  # checked above
+        policy = load_policy(self.prior, device)
+        if policy is None:
+            raise ValueError(f"the policy {self.prior!r} cannot act in imagination; give {KINDS}")
+        try:
+            return PolicyPrior(policy=OneAtATime(policy), **settings)
+        except TypeError as error:
+            raise ValueError(f"planner {name!r}: {error}") from None
 
 
 def plan_run(
@@ -93,32 +140,37 @@ def plan_run(
     """
     out, config = Path(out), PlanConfig() if config is None else config
     check_out(out, FORMAT)
-    model = load_world_model(run, device or default_device(), engine="auto")
+    device = device or default_device()
+    model = load_world_model(run, device, engine=config.engine)
     env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
     try:
         check_fits(env, model.spec, env_id)
         goal = parse_goal(config.goal, model.spec, model)
-        planner = make_planner(config.planner, **config.settings)
-        mpc = MPC(model, goal, planner, _limits(env, next(model.parameters())), config.mpc)
+        limits = _limits(env, next(model.parameters()))
+        planned = {
+            name: MPC(model, goal, config.make_planner(name, device), limits, config.mpc)
+            for name in config.planners
+        }
         seeds, refused = honest_seeds(env, config.seed, config.episodes)
-        policies = {"mpc": SingleEnvPolicy(mpc), **_others(env, env_id)}
+        policies: dict[str, Policy] = {k: SingleEnvPolicy(mpc) for k, mpc in planned.items()}
+        for name, mpc in planned.items():
+            _check_prior(mpc, name, env)
+        for policy in policies.values():  # what the first decision alone takes is not counted
+            policy.act(env.reset(seed=seeds[0])[0])
+        policies |= _others(env, env_id)
         print(f"seeds {seeds[0]} to {seeds[-1]}; starts refused: {len(refused)}", flush=True)
+        filmed = config.planners[0]
         films = [Film(f"seed {seed}", model.spec) for seed in seeds[: config.videos]]
         with tqdm(total=len(policies) * len(seeds), unit="episode") as bar:
             played = {
-                name: _play_all(env, policy, seeds, bar, films if name == "mpc" else [], name)
+                name: _play_all(env, policy, seeds, bar, films if name == filmed else [], name)
                 for name, policy in policies.items()
             }
     finally:
         env.close()
-    assert mpc.last_plan is not None
-    frames = planner.horizon * config.mpc.action_repeat
-    steps = config.mpc.num_steps or model.config.num_steps
-    evaluations = (
-        mpc.last_plan.num_costed * frames * steps / (config.mpc.execute * config.mpc.action_repeat)
-    )
     rows = {name: sum_up(episodes) for name, episodes in played.items()}
-    rows["mpc"]["model_evaluations_a_decision"] = evaluations
+    for name, mpc in planned.items():
+        rows[name]["model_evaluations_a_decision"] = mpc.evaluations_a_decision
     summary = {
         "format": FORMAT,
         "run": str(run),
@@ -169,6 +221,16 @@ def _limits(env: gym.Env, like: torch.Tensor) -> ActionLimits:
     return ActionLimits(low, high)
 
 
+def _check_prior(mpc: MPC, name: str, env: gym.Env) -> None:
+    if isinstance(mpc.planner, PolicyPrior):
+        inner = mpc.planner.policy
+        own = inner.policy if isinstance(inner, OneAtATime) else inner
+        try:
+            check_policy(own, env.observation_space, env.action_space)
+        except ValueError as error:
+            raise ValueError(f"planner {name!r}: {error}") from None
+
+
 def _others(env: gym.Env, env_id: str) -> dict[str, Policy]:
     """Return the policies that every result stands beside."""
     names = ("zero", "random", *(("expert",) if env_id in EXPERTS else ()))
@@ -195,10 +257,14 @@ def _film(film: Film, env: gym.Env, policy: Policy) -> None:
 
 def table(summary: Mapping[str, Any]) -> list[str]:
     """Return the policies of a summary as lines of text."""
-    lines = [f"{'':<8}{'success':>9}{'95 % interval':>18}{'CPU s a decision':>19}"]
+    heads = ("success", "95 % interval", "CPU s a decision", "model evaluations")
+    lines = [f"{'':<8}{heads[0]:>9}{heads[1]:>18}{heads[2]:>19}{heads[3]:>20}"]
     for name, row in summary["policies"].items():
         low, high = (100 * value for value in row["success_interval"])
         share = f"{row['success']}/{row['episodes']}"
         interval = f"{low:.0f} to {high:.0f} %"
-        lines.append(f"{name:<8}{share:>9}{interval:>18}{row['cpu_s_a_decision']:>19.4f}")
+        evaluations = row.get("model_evaluations_a_decision", 0)
+        lines.append(
+            f"{name:<8}{share:>9}{interval:>18}{row['cpu_s_a_decision']:>19.4f}{evaluations:>20,.0f}"
+        )
     return lines

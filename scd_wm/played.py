@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from scd_wm.collect import wilson_interval
+from scd_wm.envs.info import is_success
 from scd_wm.policies.protocol import Policy
 
 MAX_REFUSED = 1000  # starts in a row that satisfy the goal already
@@ -54,11 +55,6 @@ def play(
         total, num_steps = total + float(reward), num_steps + 1
         is_over = bool(terminated or truncated or success)
     return Played(seed, success, num_steps, total, cpu_s)
-
-
-def is_success(info: Mapping[str, Any]) -> bool:
-    """Return whether an environment says that its task is solved."""
-    return bool(info.get("success", info.get("is_success", False)))
 
 
 def honest_seeds(env: gym.Env, first: int, count: int) -> tuple[list[int], list[int]]:

@@ -166,7 +166,8 @@ def honest_starts(dataset: RobotDataset, history: int) -> tuple[list[int], list[
     usable: list[int] = []
     refused: list[str] = []
     for index, episode in enumerate(dataset.episodes):
-        success = dataset.arrays(index).outcome.get("success", np.zeros(1))[:history]
+        # The outcome of step t is that of frame t + 1; the first frame has none.
+        success = dataset.arrays(index).outcome.get("success", np.zeros(1))[: history - 1]
         long_enough = episode.num_observations >= history
         if long_enough and not (success > 0.5).any():
             usable.append(index)

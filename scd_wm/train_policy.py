@@ -77,6 +77,7 @@ def train_policy(
     load_robomimic(*MODULES)
     dataset = _chosen(open_dataset(data, options), config)
     _check_actions(dataset)
+    _check_crop(dataset, config.crop)
     out.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scd_wm_")))
@@ -130,6 +131,15 @@ def _check_actions(dataset: RobotDataset) -> None:
         raise ValueError(
             f"actions of {dataset.info.path} reach {largest:.3g}; robomimic's policies act between "
             "-1 and 1: scale the actions of the data first"
+        )
+
+
+def _check_crop(dataset: RobotDataset, crop: int | None) -> None:
+    sizes = [side for name in dataset.cameras for side in dataset.image_sizes[name]]
+    if crop is not None and sizes and crop >= min(sizes):
+        raise ValueError(
+            f"random crops must be smaller than the images, whose least side is {min(sizes)}, got "
+            f"{crop}"
         )
 
 
@@ -199,7 +209,9 @@ class _Learner:
         started, shown = time.monotonic(), 0.0
         batches = _batches(self.items, self.batch_size, self.config.seed)
         with tqdm(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
-            while (progress := self._progress(len(losses), time.monotonic() - started)) < 1:
+            while (
+                progress := self._progress(len(losses), time.monotonic() - started)
+            ) < 1 or not losses:
                 losses.append(self._step(next(batches), progress, len(losses)))
                 if time.monotonic() - shown > SHOWN_EVERY_S:
                     shown = time.monotonic()

@@ -166,3 +166,19 @@ def test_time_alone_makes_no_correlation_among_frames_equally_far_ahead() -> Non
     assert abs(mean_by_frame(u, error)) < 0.1
     better = compare("x", MetricInfo("x", "", "higher", "image"), u, u, list(range(40)), seed=0)
     assert better.overall.value == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("changes", [{"format_version": 99}, {"weights": "others"}])
+def test_calibrating_again_mends_what_does_not_fit(
+    changes: dict[str, object], known_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(known_run, run)
+    found = latest_checkpoint(run)
+    assert found is not None
+    path = found / "familiarity.json"
+    files.write_json(path, {**files.read_json(path), **changes})
+    with pytest.raises(ValueError, match="run scd-wm calibrate again"):
+        load_world_model(run)
+    calibrate_run(run, config=CONFIG, progress=False)
+    assert torch.equal(uncertainty(load_world_model(run)), uncertainty(load_world_model(known_run)))

@@ -12,20 +12,26 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from scd_wm import console
+from scd_wm.calibrate_run import CalibrationConfig
 from scd_wm.cli import build_parser, main
+from scd_wm.clone_config import PolicyConfig
 from scd_wm.commands import data
 from scd_wm.commands.data import POLICIES as POLICY_NAMES
 from scd_wm.commands.training import PRESETS as PRESET_NAMES
 from scd_wm.demo import demo
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
+from scd_wm.plan_run import PlanConfig
 from scd_wm.play.run import PlayConfig
+from scd_wm.policies.mpc import MPCConfig
+from scd_wm.rollout_run import RolloutConfig
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
@@ -109,8 +115,21 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     play = vars(build_parser().parse_args(["play", "run"]))
     expected = vars(PlayConfig())
     assert {name: play[{"open_browser": "open"}.get(name, name)] for name in expected} == expected
+    _same_defaults(["plan", "run", "env", "--out", "o"], PlanConfig(), planners="planner")
+    _same_defaults(["plan", "run", "env", "--out", "o"], MPCConfig())
+    _same_defaults(["rollout", "p", "world", "--out", "o"], RolloutConfig())
+    _same_defaults(["train-policy", "data", "--out", "o"], PolicyConfig(), crop="random_crop")
+    _same_defaults(["calibrate", "run"], CalibrationConfig())
     minutes = inspect.signature(demo).parameters["minutes"].default
     assert build_parser().parse_args(["demo"]).minutes == minutes
+
+
+def _same_defaults(arguments: list[str], config: Any, **options: str) -> None:
+    """Check what a command and a configuration both have; `options` have other names there."""
+    given = vars(build_parser().parse_args(arguments))
+    shared = [name for name in vars(config) if options.get(name, name) in given]
+    assert len(shared) >= 3
+    assert {n: given[options.get(n, n)] for n in shared} == {n: getattr(config, n) for n in shared}
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

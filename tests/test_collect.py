@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from scd_wm.collect import collect, wilson_interval
+from scd_wm.collect import collect, make_env, wilson_interval
 from scd_wm.envs.lift import Lift
 from scd_wm.envs.push_t import PushT
 
@@ -260,3 +261,11 @@ def test_bad_arguments_are_refused_before_any_step(
     with pytest.raises(ValueError, match=message):
         record(tmp_path, **kwargs)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simulator_whose_package_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("metaworld.env_dict", "robosuite"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    for name in ("MetaWorld", "RobosuiteLift"):
+        with pytest.raises(ValueError, match=f"{name}-v0 cannot be made: .*imported"):
+            make_env(f"scd_wm/{name}-v0")

@@ -52,7 +52,8 @@ def test_all_policies_play_the_same_starts_and_what_they_did_is_written(
     out = tmp_path / "plan"
     config = PlanConfig(
         goal="block_pose[0:2]=0,0",
-        settings=QUICK,
+        planners=("icem", "cem"),
+        settings={**QUICK, "icem.shrink": 1.0, "icem.kept": 0.0},
         mpc=MPCConfig(execute=2, num_steps=3),
         episodes=2,
         seed=5,
@@ -60,21 +61,23 @@ def test_all_policies_play_the_same_starts_and_what_they_did_is_written(
         videos=1,
     )
     summary = plan_run(model, "scd_wm/PushTState-v0", out, config)
-    assert [*summary["policies"]] == ["mpc", "zero", "random", "expert"]
+    assert [*summary["policies"]] == ["icem", "cem", "zero", "random", "expert"]
     assert summary["seeds"] == [5, 6]
     assert json.loads((out / "summary.json").read_text())["policies"]["zero"]["success"] == 0
     rows = list(csv.DictReader((out / "episodes.csv").read_text().splitlines()))
     assert [(row["policy"], row["seed"]) for row in rows[:3]] == [
-        ("mpc", "5"),
-        ("mpc", "6"),
-        ("zero", "5"),
+        ("icem", "5"),
+        ("icem", "6"),
+        ("cem", "5"),
     ]
     assert all(int(row["num_steps"]) <= 4 for row in rows)
     assert (out / "episode_1.mp4").stat().st_size > 1000
     assert not (out / "episode_2.mp4").exists()
-    mpc = summary["policies"]["mpc"]
-    # A plan every 2 decisions: 2 frames of 3 sampler steps for all that iCEM costs.
-    assert mpc["model_evaluations_a_decision"] > 8 * 2 * 3 / 2
+    cem, mpc = summary["policies"]["cem"], summary["policies"]["icem"]
+    # A plan every 2 decisions: 2 frames of 3 sampler steps for 8 candidates in 2 iterations, and
+    # in the last of them for iCEM's mean.
+    assert cem["model_evaluations_a_decision"] == 16 * 2 * 3 / 2
+    assert mpc["model_evaluations_a_decision"] == 17 * 2 * 3 / 2
     assert mpc["cpu_s_a_decision"] > summary["policies"]["zero"]["cpu_s_a_decision"] > 0
     low, high = mpc["success_interval"]
     assert low <= mpc["success_rate"] <= high
@@ -88,9 +91,65 @@ def test_the_command_says_what_it_did(
     arguments += ["iterations=1", "--episodes", "1", "--max-steps", "2", "--planner", "cem"]
     assert main([*arguments, "--out", str(tmp_path / "plan"), "--videos", "0"]) == 0
     shown, steps = capsys.readouterr().out, WorldModelConfig.num_steps
-    for text in ("seeds 0 to 0; starts refused: 0", "mpc", "expert", "0/1", f"{8 * 2 * steps}"):
+    for text in ("seeds 0 to 0; starts refused: 0", "cem", "expert", "0/1", f"{8 * 2 * steps}"):
         assert text in shown
     assert main([*arguments, "--out", str(tmp_path / "other"), "--goal", "fame"]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"planners": ()}, r"planners must be different ones, got \[\]"),
+        ({"planners": ("cem", "cem")}, "planners must be different ones"),
+        ({"settings": {"mppi.std": 1.0}}, r"settings are of .'mppi'., but planned is by .'icem'"),
+        ({"planners": ("magic",)}, r"unknown planners .'magic'.; there are"),
+        ({"planners": ("prior",)}, "'prior' and a policy for it go together"),
+        ({"prior": "policy.pth"}, "'prior' and a policy for it go together"),
+        ({"max_steps": -1}, "max_steps must be 1 or more, got -1"),
+        ({"episodes": 0}, "episodes must be 1 or more, got 0"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PlanConfig(**changes)
+
+
+def test_settings_are_of_all_planners_or_of_one() -> None:
+    config = PlanConfig(
+        planners=("cem", "mppi"), settings={"horizon": 3, "mppi.std": 0.25, "cem.horizon": 5}
+    )
+    mppi: Any = config.make_planner("mppi", "cpu")
+    assert (config.make_planner("cem", "cpu").horizon, mppi.horizon, mppi.std) == (5, 3, 0.25)
+    with pytest.raises(ValueError, match=r"planner .cem.*std"):
+        PlanConfig(planners=("cem",), settings={"std": 1.0}).make_planner("cem", "cpu")
+
+
+def towards_the_middle(seen: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A policy that is named on the command line below."""
+    return -seen["pusher_pos"]
+
+
+def test_a_policy_proposes_and_one_that_does_not_fit_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"episodes": 1, "max_steps": 2, "videos": 0, "goal": "reward"}
+    config = PlanConfig(
+        planners=("prior",),
+        prior=f"{__name__}:towards_the_middle",
+        settings={"horizon": 2, "candidates": 4},
+        mpc=MPCConfig(num_steps=1),
+        **changes,
+    )
+    summary = plan_run(model, "scd_wm/PushTState-v0", tmp_path / "plan", config)
+    # Proposed and costed, and what is left of the last plan costed beside them.
+    assert summary["policies"]["prior"]["model_evaluations_a_decision"] == (2 * 4 + 1) * 2
+    config = PlanConfig(planners=("prior",), prior="expert", **changes)
+    with pytest.raises(ValueError, match="'expert' cannot act in imagination"):
+        plan_run(model, "scd_wm/PushTState-v0", tmp_path / "other", config)
+    config = PlanConfig(planners=("prior",), prior="policy.pth", **changes)
+    with pytest.raises(FileNotFoundError, match=r"policy\.pth"):
+        plan_run(model, "scd_wm/PushTState-v0", tmp_path / "other", config)
     assert not (tmp_path / "other").exists()
 
 

@@ -180,14 +180,15 @@ def test_a_policy_that_reads_what_is_not_there_is_refused_before_anything_runs(
 def test_starts_that_are_a_success_already_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.hdf5"
     with RobomimicWriter(path, ENV_ARGS) as writer:
-        for at in (0, 2, 1):  # step in which the task is solved
+        for at in (0, 2, 1):  # step in which the task is solved: it shows in the frame after
             success = np.arange(4) == at
             writer.add_episode(
                 {"x": np.zeros((5, 2), np.float32)}, np.zeros((4, 2)), None, None, success
             )
     dataset = open_dataset(path)
-    assert honest_starts(dataset, 1) == ([1, 2], ["demo_0"])
-    assert honest_starts(dataset, 2) == ([1], ["demo_0", "demo_2"])
+    assert honest_starts(dataset, 1) == ([0, 1, 2], [])
+    assert honest_starts(dataset, 2) == ([1, 2], ["demo_0"])
+    assert honest_starts(dataset, 3) == ([1], ["demo_0", "demo_2"])
     with pytest.raises(ValueError, match=r"no episode of .* has 9 frames that are no success yet"):
         honest_starts(dataset, 9)
     assert recorded_limit(dataset) == 100  # of Lift

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Dict
 
 from scd_wm.cli import main
 from scd_wm.clone_config import BACKBONES, STEPS, PolicyConfig
@@ -18,6 +19,7 @@ from scd_wm.commands import policies
 from scd_wm.convert import convert
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.policies.batched import check_policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy, read_checkpoint
 from scd_wm.robomimic_setup import OBS_UTILS, load_robomimic, quiet
 from scd_wm.train_policy import train_policy
@@ -197,3 +199,35 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 def test_the_choices_of_the_command_are_all_that_there_are() -> None:
     assert tuple(STEPS) == policies.ALGOS
     assert tuple(BACKBONES) == policies.BACKBONES
+
+
+def test_names_that_robomimic_cannot_have_are_matched_when_it_acts(tmp_path: Path) -> None:
+    data, random = tmp_path / "data.hdf5", np.random.default_rng(0)
+    with RobomimicWriter(data, ENV_ARGS) as writer:
+        for _ in range(2):
+            seen = {
+                name: random.normal(size=(9, 2)).astype(np.float32)
+                for name in ("observation.state", "robot0.pos")
+            }
+            writer.add_episode(seen, random.uniform(-1, 1, (8, 2)), success=False)
+    assert train_policy(data, tmp_path / "p.pth", PolicyConfig(**QUICK))["steps"] == 3
+    policy = RobomimicPolicy.load(tmp_path / "p.pth")
+    assert {*policy.observation_shapes} == {"observation_state", "robot0_pos"}
+    shown = {name: values[:1] for name, values in seen.items()}
+    flat = {name.replace(".", "_"): values for name, values in shown.items()}
+    expected = policy.act(flat)
+    policy.reset(0)
+    np.testing.assert_array_equal(policy.act(shown), expected)
+    space = Dict({name: Box(-9, 9, (2,)) for name in shown})
+    check_policy(policy, space, Box(-1, 1, (2,)))
+
+
+def test_crops_are_smaller_than_the_images(robot_file: Path, tmp_path: Path) -> None:
+    config = PolicyConfig(crop=16, **QUICK)
+    with pytest.raises(ValueError, match="smaller than the images, whose least side is 16, got 16"):
+        train_policy(robot_file, tmp_path / "p.pth", config)
+
+
+def test_however_short_the_time_a_step_is_taken(linear: Path, tmp_path: Path) -> None:
+    config = PolicyConfig(minutes=1e-9, batch_size=4, hidden=8)
+    assert train_policy(linear, tmp_path / "p.pth", config)["steps"] == 1

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
-from scd_wm.console import plain_rows, show_table
+from scd_wm.console import name_list, plain_rows, show_table
 
-PLANNERS = ("cem", "icem", "mppi")  # of scd_wm.policies.planners, which needs torch
+ENGINES = ("auto", "plain", "packed", "compile")  # of scd_wm.model.engine, which needs torch
+PLANNERS = ("cem", "icem", "mppi", "prior")  # of scd_wm.plan_run, which needs torch
 
 
 def add_plan(commands: Commands) -> argparse.ArgumentParser:
@@ -18,7 +19,11 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
     parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="settings of the planner"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="settings of the planners, such as horizon=8; icem.shrink=1 is of one alone",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
     parser.add_argument(
@@ -27,7 +32,19 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
         help="success, reward, VECTOR=1,2, VECTOR[0:2]=1,2, CAMERA=picture.png, "
         "features=picture.png, module:function, or a sum such as '2*success + VECTOR=1,2'",
     )
-    parser.add_argument("--planner", choices=PLANNERS, default="icem", help="who searches")
+    parser.add_argument(
+        "--planner",
+        type=name_list,
+        metavar="NAMES",
+        default="icem",
+        help=f"who searches, of {','.join(PLANNERS)}; each of several plays all episodes",
+    )
+    parser.add_argument(
+        "--prior",
+        metavar="POLICY",
+        help="a policy whose actions the planner `prior` imagines and ranks: a checkpoint of "
+        "robomimic or module:function",
+    )
     parser.add_argument("--episodes", type=int, metavar="N", default=20, help="of each policy")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
     parser.add_argument(
@@ -61,6 +78,7 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
         help="uncertainty, 0 to 1, above which the rest of a plan is not believed; needs the same",
     )
     parser.add_argument("--videos", type=int, metavar="N", default=2, help="episodes to film")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="how the model is run")
     return parser
 
 
@@ -71,7 +89,8 @@ def run_plan(args: argparse.Namespace) -> None:
 
     config = PlanConfig(
         goal=args.goal,
-        planner=args.planner,
+        planners=args.planner,
+        prior=args.prior,
         settings=dict(_setting(text) for text in args.overrides),
         mpc=MPCConfig(
             action_repeat=args.action_repeat,
@@ -85,15 +104,14 @@ def run_plan(args: argparse.Namespace) -> None:
         seed=args.seed,
         max_steps=args.max_steps,
         videos=args.videos,
+        engine=args.engine,
     )
     summary = plan_run(args.run, args.env, args.out, config)
     print("\n".join(("", *table(summary))))
-    mpc = summary["policies"]["mpc"]
     show_table(
         f"planned {args.out}",
         [
             ("goal", args.goal),
-            ("model evaluations a decision", f"{mpc['model_evaluations_a_decision']:,.0f}"),
             ("seeds", f"{summary['seeds'][0]} to {summary['seeds'][-1]}"),
             ("starts refused", len(summary["seeds_refused"])),
         ],

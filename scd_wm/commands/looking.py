@@ -167,7 +167,7 @@ def add_demo(commands: Commands) -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         metavar="M",
-        default=1.2,
+        default=1.0,
         help="training of each world model of images",
     )
     return parser

@@ -98,17 +98,16 @@ class FewSteps:
         base = student.base(history, sequence.valid[:, :-1]).flatten()
         if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
             context = student.contexts(sequence, history, None)
-        targets = self._teacher_path(sequence, history, base, eps)
+        targets = self._teacher_path(sequence, history, eps)
         errors = list(_step_errors(student, context, base, eps, targets))
         valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
         return losses.frame_losses(student.layout, torch.stack(errors).mean(0), valid, average)
 
     @torch.no_grad()
-    def _teacher_path(
-        self, sequence: Sequence, history: Tensor, base: Base, eps: Tensor
-    ) -> list[Tensor]:
+    def _teacher_path(self, sequence: Sequence, history: Tensor, eps: Tensor) -> list[Tensor]:
         """Return where the teacher is at the end of each of the student's steps, (F, M) each."""
         teacher = self.teacher.to(history.device)
+        base = teacher.base(history, sequence.valid[:, :-1]).flatten()
         context = teacher.contexts(sequence, history, None)
         levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
         raw = _evaluations(teacher, context, levels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 
 import numpy as np
 
@@ -40,12 +40,14 @@ class ActionRange:
             size = f"{len(values)} values" if isinstance(values, Sequence) else repr(values)
             raise ValueError(f"an action has {dim} values, got {size}")
         for i, value in enumerate(values):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            # Whole numbers may be too large to be told finite, but are compared exactly.
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or value != value:
                 raise ValueError(f"value {i + 1} of the action must be a number, got {value!r}")
             if not self.low[i] <= value <= self.high[i]:
                 raise ValueError(
                     f"value {i + 1} of the action must be within {self.low[i]:g} to "
-                    f"{self.high[i]:g}, got {value:g}"
+                    f"{self.high[i]:g}, got {str(value)[:20]}"
                 )
         return np.array(values, dtype=np.float32)
 

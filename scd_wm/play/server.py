@@ -97,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a file of the page."""
+        if self._has_body():
+            self.close_connection = True
         try:
             check_host(self.headers)
             path = self.path.partition("?")[0]
@@ -109,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Do what the page asks for."""
+        # Until its body is read: else what another site put there would be the next request, and
+        # come without that site's name.
+        self.close_connection = True
         try:
             check_host(self.headers)
             check_origin(self.headers)
@@ -129,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         """Write nothing for every request."""
 
+    def _has_body(self) -> bool:
+        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+
     def _call(self) -> Mapping[str, Any]:
         name = self.path.removeprefix(API)
         body = self._body()
@@ -143,10 +151,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.app.call(name, arguments)
 
     def _body(self) -> bytes:
-        """Return the body; one that is not read ends the connection, or it would be a request."""
+        """Return the body; once it is read the connection may go on."""
         kind = self.headers.get_content_type()
         length = self.headers.get("Content-Length", "")
-        self.close_connection = True
         if not length.isdecimal():
             raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request needs its Content-Length")
         if int(length) > MAX_BODY:

@@ -61,7 +61,6 @@ class Branch:
     """One line of play."""
 
     moments: deque[Moment]  # the last is now, those before it can be gone back to
-    fresh_noise: int = 0  # how many branches with noise of their own left from here
 
     @property
     def now(self) -> Moment:
@@ -211,9 +210,8 @@ class Session:
         old = self.branches[self.branch_id]
         new = self._line(old.moments)
         if own_noise:
-            old.fresh_noise += 1
             state = self.now.state.clone()
-            state.keys = noise.derive(state.keys, old.fresh_noise)
+            state.keys = noise.derive(state.keys, self._last_id + 1)  # no branch had this number
             new.moments[-1] = replace(old.now, state=state)
         self.branch_id = self._new_id()
         self.branches[self.branch_id] = new

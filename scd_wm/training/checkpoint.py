@@ -147,15 +147,23 @@ def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> W
         FileNotFoundError: If the folder or one of its two files is not there.
         ValueError: If a file is damaged, or weights and configuration do not fit each other.
     """
-    folder = Path(folder)
-    model = build_model(files.read_json(folder / CONFIG), folder / CONFIG)
-    load_weights(model, folder / WEIGHTS)
-    attach_familiarity(model, folder)
+    model = _exported(Path(folder))
+    attach_familiarity(model, Path(folder))
     return model.to(device).eval()
 
 
+def _exported(folder: Path) -> WorldModel:
+    model = build_model(files.read_json(folder / CONFIG), folder / CONFIG)
+    load_weights(model, folder / WEIGHTS)
+    return model
+
+
 def load_world_model(
-    path: str | Path, device: torch.device | str = "cpu", engine: str = "plain"
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    engine: str = "plain",
+    *,
+    familiarity: bool = True,
 ) -> WorldModel:
     """Load a run's newest averaged weights, an exported model, or one that ships with the package.
 
@@ -164,28 +172,30 @@ def load_world_model(
         device: Where the model is put.
         engine: How it is run, see `scd_wm.model.engine`. All but "plain" are for imagination only;
             "auto" is the best that needs no compiling.
+        familiarity: Also load what it knows of its training data, if that is there.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`, or the run has no weights yet.
         ValueError: If it is neither, a file is damaged, weights and configuration do not fit, or
             the engine cannot run the model there.
     """
-    model = _load(check_folder(path), device)
+    model, folder = _load(check_folder(path))
+    if familiarity:
+        attach_familiarity(model, folder)
+    model = model.to(device).eval()
     return model if engine == "plain" else prepare(model, engine)
 
 
-def _load(path: Path, device: torch.device | str) -> WorldModel:
-    """Load from what `check_folder` returns; see `load_world_model`."""
+def _load(path: Path) -> tuple[WorldModel, Path]:
+    """Load from what `check_folder` returns; return also the folder that the weights are in."""
     newest = latest_checkpoint(path)
     if newest is not None:
         model = build_model(files.read_json(path / CONFIG), path / CONFIG)
         load_weights(model, newest / AVERAGED)
-        attach_familiarity(model, newest)
-        return model.to(device).eval()
-    if _is_export(path):
-        return from_pretrained(path, device)
-    if (path / EXPORT / WEIGHTS).is_file():
-        return from_pretrained(path / EXPORT, device)
+        return model, newest
+    for folder in (path, path / EXPORT):
+        if _is_export(folder):
+            return _exported(folder), folder
     raise FileNotFoundError(f"run {path} has no weights yet: no checkpoint and no {EXPORT} folder")
 
 

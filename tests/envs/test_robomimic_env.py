@@ -189,3 +189,15 @@ def test_a_world_model_is_made_by_the_paths_of_run_and_data(
     assert env.reset_to({"start": 0})["pos"].shape == (2,)
     env.step(np.zeros(2))
     env.reset_to(env.get_state())
+
+
+def test_a_state_is_come_to_from_an_environment_that_was_not_reset() -> None:
+    first = wrapped()
+    first.reset()
+    state = first.get_state()
+    second = wrapped()
+    second.reset_to(state)
+    action = np.zeros(2, np.float32)
+    np.testing.assert_array_equal(
+        second.step(action)[0]["proprio"], first.step(action)[0]["proprio"]
+    )

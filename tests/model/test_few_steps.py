@@ -242,3 +242,19 @@ def test_two_steps_reach_both_futures_as_many_steps_do_once_they_are_distilled()
     assert 0.4 < (few[:, 0] > 0).float().mean() < 0.6
     assert _energy_distance(few, real) < 0.35 * _energy_distance(two, real)
     assert _energy_distance(few, many) < 0.35 * _energy_distance(two, many)
+
+
+def test_the_teacher_goes_its_own_way_whatever_the_student_s_predictions_mean() -> None:
+    student, few = _pair("scd", "sample")
+    student.config = replace(student.config, residual=False)
+    clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
+    sequence = student.sequence(clip)
+    history = sequence.packed[:, :-1]
+    eps = torch.randn(6, student.layout.num_values, dtype=torch.float64)
+    base = few.teacher.base(history, sequence.valid[:, :-1]).flatten()
+    context = few.teacher.contexts(sequence, history, None)
+    path = few._teacher_path(sequence, history, eps)
+    expected, _ = few.teacher.sample(context, base, eps, 6)
+    torch.testing.assert_close(few.teacher.layout.clamp(path[-1]), expected, **TOLERANCE)
+    student.few_steps = few
+    assert torch.isfinite(student(clip, seeds)[0])

@@ -259,3 +259,24 @@ def test_a_shipped_model_begins_from_fresh_episodes_of_its_environment(
     assert len(world.data.episodes) == 1
     _, shown = world.from_frame(0, 20, seed=0)
     assert shown.images["top_image"].shape == (64, 64, 3)
+
+
+def test_what_a_refused_request_carries_is_no_request(client: Client, app: App) -> None:
+    """A page of another site may send any text as a body, which must not be read as a request."""
+    inner = (
+        f"POST /api/open HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    for first in ("POST /api/open", "GET /", "GET /nowhere"):
+        outer = (
+            f"{first} HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+            "Origin: http://evil.example\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(inner)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
+            connection.sendall((outer + inner).encode())
+            told = b""
+            while part := connection.recv(2**16):
+                told += part
+        assert told.count(b"HTTP/1.1 ") == 1
+    assert app.played.num_sessions == 0

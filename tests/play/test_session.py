@@ -287,3 +287,18 @@ def test_a_world_of_latents_shows_pixels(data: RobotDataset) -> None:
 def test_history_must_be_a_frame_at_least(data: RobotDataset) -> None:
     with pytest.raises(ValueError, match="history must be 1 or more, got 0"):
         World("small", testing.model(), data, history=0)
+
+
+def test_all_branches_with_noise_of_their_own_differ(session: Session) -> None:
+    """Also those that leave one moment from different branches."""
+    session.branch()
+    first = session.branch(own_noise=True)
+    session.switch(1)
+    second = session.branch(own_noise=True)
+    keys = [session.branches[number].now.state.keys for number in (1, first, second)]
+    assert len({int(key) for (key,) in keys}) == 3
+
+
+def test_a_whole_number_of_any_size_is_told_to_be_too_large(session: Session) -> None:
+    with pytest.raises(ValueError, match="must be within"):
+        session.step([10**400, 0])

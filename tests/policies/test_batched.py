@@ -23,6 +23,7 @@ from scd_wm.policies.batched import (
     check_policy,
 )
 from scd_wm.policies.mpc import MPC
+from scd_wm.policies.names import find_name
 from scd_wm.policies.planner import ActionLimits
 from scd_wm.policies.planners import make_planner
 from scd_wm.policies.protocol import BatchedPolicy
@@ -168,3 +169,17 @@ def test_a_policy_that_fits_or_says_nothing_passes() -> None:
 
     for policy in (Policy(), FromFunction(Doubles())):
         check_policy(policy, Dict(a=Box(-1, 1, (2,))), Box(-1, 1, (2,)))
+
+
+def test_arrays_from_a_function_will_do_and_a_box_of_observations_will_not() -> None:
+    policy = FromFunction(lambda seen: seen["a"].numpy())  # type: ignore[arg-type,return-value]
+    np.testing.assert_array_equal(policy.act(OBSERVED), OBSERVED["a"])
+    with pytest.raises(ValueError, match="a policy reads a Dict of observations"):
+        check_policy(policy, Box(-1, 1, (2,)), Box(-1, 1, (2,)))
+
+
+def test_names_are_found_as_they_are_or_flat_where_one_alone_fits() -> None:
+    assert find_name("a_b", ["a_b", "a/b"]) == "a_b"
+    assert find_name("a_b", ["a/b", "c"]) == "a/b"
+    assert find_name("a_b", ["a/b", "a.b"]) is None
+    assert find_name("a", ["b"]) is None

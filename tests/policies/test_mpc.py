@@ -282,3 +282,8 @@ def test_goals_of_features_that_the_model_cannot_see_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             MPC(model, FeatureGoal(model, observation), cem(), LIMITS)
+
+
+def test_no_more_of_a_plan_is_taken_than_there_is() -> None:
+    with pytest.raises(ValueError, match="execute=4 actions of a plan, but a plan has 3"):
+        MPC(testing.model(IMAGES), OutcomeGoal(), cem(), LIMITS, MPCConfig(execute=4))

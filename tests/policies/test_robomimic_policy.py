@@ -261,3 +261,31 @@ def test_without_robomimic_it_says_what_to_install(
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'scd-wm\[robomimic\]'") as caught:
         RobomimicPolicy.load(path)
     assert caught.value.name == "robomimic"
+
+
+@pytest.mark.parametrize("key", ["backbone_class", "pool_class"])
+def test_a_class_that_is_more_than_a_name_is_refused_and_not_run(key: str, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "p.pth", cameras=CAMERAS, vectors=VECTORS)
+    checkpoint, ran = read_checkpoint(path), tmp_path / "ran"
+    config = json.loads(checkpoint["config"])
+    text = f"[__import__('pathlib').Path({str(ran)!r}).touch(), ShallowConv][1]"
+    config["observation"]["encoder"]["rgb"]["core_kwargs"][key] = text
+    with pytest.raises(ValueError, match=f"has as {key} .* which is no name of a class"):
+        RobomimicPolicy({**checkpoint, "config": json.dumps(config)})
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": "{"}, "its config is not JSON"),
+        ({"shape_metadata": {}}, "shape_metadata lacks"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = write_checkpoint(tmp_path / "p.pth")
+    torch.save({**read_checkpoint(path), **changes}, path)
+    with pytest.raises(ValueError, match=rf"p\.pth is no checkpoint of robomimic: {message}"):
+        read_checkpoint(path)
