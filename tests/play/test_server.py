@@ -204,6 +204,8 @@ def test_the_command_serves_until_ctrl_c_and_says_what_was_played(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what runs in the background, such as these tests, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     told = process.stdout.readline()
