@@ -19,7 +19,7 @@ from PIL import Image
 from scd_wm.envs.imagined_common import side_by_side
 from scd_wm.envs.imagined_env import ImaginedEnv
 from scd_wm.envs.info import is_success
-from scd_wm.policies.names import flat_name
+from scd_wm.envs.names import flat_name
 from scd_wm.robomimic_setup import load_robomimic
 
 load_robomimic("robomimic.envs.env_base")
@@ -178,7 +178,7 @@ class RobomimicEnv(EnvBase):  # type: ignore[misc]  # robomimic has no types
     def get_observation(self, observation: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return what is observed, or `observation`, in the layout that robomimic reads.
 
-        Names are those that its policies can have: see `policies.names.flat_name`.
+        Names are those that its policies can have: see `envs.names.flat_name`.
         """
         given = self._observation if observation is None else observation
         return {flat_name(key): self._processed(key, given[key]) for key in self._shown}

@@ -14,7 +14,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from scd_wm.policies.names import find_name
+from scd_wm.envs.names import find_name
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 
 Function = Callable[[dict[str, Tensor]], Tensor]

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scd_wm.policies.names import find_name
+from scd_wm.envs.names import find_name
 from scd_wm.robomimic_setup import ObsRegistry, load_robomimic, quiet
 
 ENTRIES = ("model", "config", "algo_name", "shape_metadata")  # of a checkpoint, in both versions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scd_wm.datasets.dataset import RobotDataset
-from scd_wm.policies.names import flat_name
+from scd_wm.envs.names import flat_name
 
 Algo = Literal["bc", "bc-rnn", "bc-transformer"]
 

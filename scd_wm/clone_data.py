@@ -17,7 +17,7 @@ from scd_wm.convert_robomimic import env_args
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
-from scd_wm.policies.names import flat_name
+from scd_wm.envs.names import flat_name
 
 MEMORY_BYTES = 2**32  # of all that is trained on; beyond it images are read from the file
 STD_FLOOR = 1e-3  # added to deviations, as robomimic does

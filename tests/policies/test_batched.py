@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import scd_wm.envs.registration  # noqa: F401  (makes the environments known)
 from scd_wm import testing
 from scd_wm.envs.imagined_vector_env import ImaginedVectorEnv
+from scd_wm.envs.names import find_name
 from scd_wm.policies.batched import (
     EachAlone,
     FromFunction,
@@ -23,7 +24,6 @@ from scd_wm.policies.batched import (
     check_policy,
 )
 from scd_wm.policies.mpc import MPC
-from scd_wm.policies.names import find_name
 from scd_wm.policies.planner import ActionLimits
 from scd_wm.policies.planners import make_planner
 from scd_wm.policies.protocol import BatchedPolicy
