@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-7  # below all that is measured here, in any unit
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -27,8 +29,12 @@ class Interval:
     count: NDArray[np.int64]  # clips that count
 
     def excludes_zero(self, index: int) -> bool:
-        """Say whether the interval at frame `index` lies wholly on one side of 0."""
-        return bool(self.low[index] > 0 or self.high[index] < 0)
+        """Say whether the interval at frame `index` lies wholly on one side of 0.
+
+        One that is all but 0 does not: where nothing ever happens, two models that say so differ by
+        what float32 rounds.
+        """
+        return bool(self.low[index] > ROUNDING or self.high[index] < -ROUNDING)
 
 
 def bootstrap_mean(

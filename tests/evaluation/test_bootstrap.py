@@ -70,3 +70,10 @@ def test_a_frame_where_no_clip_counts_is_nan() -> None:
     assert interval.count.tolist() == [3, 0]
     assert interval.excludes_zero(0)
     assert not interval.excludes_zero(1)
+
+
+def test_what_is_but_rounding_is_no_difference() -> None:
+    tiny, own = np.array([[2.6e-9], [1.0e-9]]), np.array([[2.6e-6], [1.0e-6]])
+    assert not bootstrap_mean(tiny, [0, 1], seed=0).excludes_zero(0)
+    assert bootstrap_mean(own, [0, 1], seed=0).excludes_zero(0)
+    assert bootstrap_mean(-own, [0, 1], seed=0).excludes_zero(0)
