@@ -151,7 +151,7 @@ def test_engines_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history, actions = testing.clip(model.spec, 2, 4), torch.randn(2, 4, 2)
     fast = engine.prepare(model, "packed")
     assert fast.familiarity is not None
-    assert fast.familiarity.centre.data_ptr() == model.familiarity.centre.data_ptr()  # type: ignore[union-attr]
+    assert fast.familiarity.centre.data_ptr() == model.familiarity.centre.data_ptr()  # type: ignore[union-attr]  # it has one
     found, expected = (_uncertainty(m, history, actions) for m in (fast, model))
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
@@ -162,7 +162,7 @@ def test_it_is_no_part_of_the_weights_and_moves_with_the_model() -> None:
     calibrated(model)
     assert set(model.state_dict()) == names
     assert model.familiarity is not None
-    assert model.double().familiarity.centre.dtype == torch.float64  # type: ignore[union-attr]
+    assert model.double().familiarity.centre.dtype == torch.float64  # type: ignore[union-attr]  # it has one
     assert list(model.familiarity.parameters()) == []
 
 

@@ -52,7 +52,7 @@ def test_a_module_acts_on_all_rows_at_once() -> None:
 
 def test_a_function_with_a_memory_is_reset() -> None:
     class Counts:
-        seeds: list[int] = []  # noqa: RUF012
+        seeds: list[int] = []  # noqa: RUF012  (of the only one there is)
 
         def reset(self, seed: int) -> None:
             self.seeds.append(seed)
@@ -172,7 +172,7 @@ def test_a_policy_that_fits_or_says_nothing_passes() -> None:
 
 
 def test_arrays_from_a_function_will_do_and_a_box_of_observations_will_not() -> None:
-    policy = FromFunction(lambda seen: seen["a"].numpy())  # type: ignore[arg-type,return-value]
+    policy = FromFunction(lambda seen: seen["a"].numpy())  # type: ignore[arg-type,return-value]  # on purpose
     np.testing.assert_array_equal(policy.act(OBSERVED), OBSERVED["a"])
     with pytest.raises(ValueError, match="a policy reads a Dict of observations"):
         check_policy(policy, Box(-1, 1, (2,)), Box(-1, 1, (2,)))

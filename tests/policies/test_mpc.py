@@ -186,8 +186,8 @@ def short_cut() -> Any:
         taken.append(frame.action[:, 0])
         return read_frame(frame, *settings)
 
-    model.next_frame = next_frame  # type: ignore[method-assign, assignment]
-    model.familiarity = Known(lambda _: (taken[-1] < -0.2).float())  # type: ignore[assignment]
+    model.next_frame = next_frame  # type: ignore[method-assign, assignment]  # a tiny world
+    model.familiarity = Known(lambda _: (taken[-1] < -0.2).float())  # type: ignore[assignment]  # same
 
     def goal(_: Frames) -> Tensor:
         return taken[-1]  # -1 is the cheapest

@@ -75,7 +75,7 @@ def test_a_world_model_learns_from_its_expert_and_is_an_environment(
     assert main([*trained, *SMALL_MODEL, *SMALL_TRAINING]) == 0
     env, real = gym.make("scd_wm/Imagined-v0", model=run), gym.make(env_id)
     observation, _ = env.reset(seed=0)
-    assert {*observation} == {*real.observation_space.spaces}  # type: ignore[attr-defined]
+    assert {*observation} == {*real.observation_space.spaces}  # type: ignore[attr-defined]  # a Dict
     observation, *_ = env.step(np.zeros(env.action_space.shape or (), np.float32))
     model = scd_wm.load_world_model(run)
     assert model.spec.fps == real.metadata["render_fps"]
