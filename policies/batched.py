@@ -143,6 +143,16 @@ class OneAtATime:
         self.policy, self.execute = policy, execute
         self._queue: list[np.ndarray] = []
 
+    @property
+    def observation_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """What the policy says that it reads; see `check_policy`."""
+        return getattr(self.policy, "observation_shapes", {})
+
+    @property
+    def action_dim(self) -> int | None:
+        """What the policy says of its actions."""
+        return getattr(self.policy, "action_dim", None)
+
     def reset(self, seed: int) -> None:
         """Begin episodes."""
         self._queue = []

@@ -23,7 +23,7 @@ from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
-from scd_wm.policies.batched import OneAtATime, SingleEnvPolicy, check_policy
+from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
 from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits, Planner
@@ -105,7 +105,7 @@ class PlanConfig:
         if policy is None:
             raise ValueError(f"the policy {self.prior!r} cannot act in imagination; give {KINDS}")
         try:
-            return PolicyPrior(policy=OneAtATime(policy), **settings)
+            return PolicyPrior(policy=policy, **settings)
         except TypeError as error:
             raise ValueError(f"planner {name!r}: {error}") from None
 
@@ -223,10 +223,8 @@ def _limits(env: gym.Env, like: torch.Tensor) -> ActionLimits:
 
 def _check_prior(mpc: MPC, name: str, env: gym.Env) -> None:
     if isinstance(mpc.planner, PolicyPrior):
-        inner = mpc.planner.policy
-        own = inner.policy if isinstance(inner, OneAtATime) else inner
         try:
-            check_policy(own, env.observation_space, env.action_space)
+            check_policy(mpc.planner.policy, env.observation_space, env.action_space)
         except ValueError as error:
             raise ValueError(f"planner {name!r}: {error}") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from scd_wm.policies.batched import EachAlone, FromFunction, SingleEnvPolicy
+from scd_wm.policies.batched import EachAlone, FromFunction, OneAtATime, SingleEnvPolicy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 from scd_wm.policies.registry import POLICIES, make_policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy
@@ -24,7 +24,8 @@ def load_policy(text: str, device: str) -> BatchedPolicy | None:
 
     Args:
         text: A path, a name, or "module:function". A function is called with tensors; what has
-            `act` and `reset` is a `BatchedPolicy` as it is, and a class is called first.
+            `act` and `reset` is a `BatchedPolicy` as it is, and a class is called first. Either may
+            return chunks.
         device: Where networks run and tensors are.
 
     Raises:
@@ -51,10 +52,10 @@ def _own(text: str, module: str, name: str, device: str) -> BatchedPolicy:
         raise ValueError(f"policy {text!r}: {error}") from None
     found = found() if inspect.isclass(found) else found
     if hasattr(found, "act") and hasattr(found, "reset"):
-        return found
+        return OneAtATime(found)
     if not callable(found):
         raise ValueError(f"policy {text!r} is a {type(found).__name__}, which cannot be called")
-    return FromFunction(found, device)
+    return OneAtATime(FromFunction(found, device))
 
 
 def check_can_imagine(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 from scd_wm import testing
@@ -18,6 +19,7 @@ from scd_wm.commands import policies
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.policies.batched import FromFunction
+from scd_wm.rollout_policies import load_policy
 from scd_wm.rollout_run import Engine, RolloutConfig, imagine_all, rollout_run
 from scd_wm.rollout_worlds import honest_starts, is_world_model, open_imagination, recorded_limit
 from scd_wm.train_policy import train_policy
@@ -242,3 +244,19 @@ def test_numbers_out_of_range_are_refused() -> None:
 
 def test_the_engines_of_the_command_are_all_that_there_are() -> None:
     assert get_args(Engine) == policies.ENGINES
+
+
+def chunks(seen: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A policy that is named below: the actions of three steps at once."""
+    steps = torch.arange(3.0)[:, None] / 10
+    return steps.expand(len(seen["pusher_pos"]), 3, 2)
+
+
+def test_a_policy_of_one_s_own_may_return_chunks() -> None:
+    policy = load_policy(f"{__name__}:chunks", "cpu")
+    assert policy is not None
+    policy.reset(0)
+    seen = {"pusher_pos": np.zeros((2, 2), np.float32)}
+    played = np.stack([policy.act(seen) for _ in range(4)])
+    np.testing.assert_allclose(played[:, 0, 0], [0, 0.1, 0.2, 0], atol=1e-7)
+    assert played.shape == (4, 2, 2)
