@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict
 from torch import Tensor
 
 from scd_wm.imagination import Frames
-from scd_wm.spec import Spec
+from scd_wm.spec import Spec, VectorSpec
 
 Observation = dict[str, np.ndarray]
 
@@ -38,12 +38,17 @@ def usual_actions(spec: Spec) -> Box:
         ValueError: If those of the data are clearly not within.
     """
     action = spec.action
-    if max(*map(abs, action.mean), *action.std) > FAR_OUT * USUAL_RANGE:
+    if not is_usual(action):
         raise ValueError(
             f"actions of the data have means {_shown(action.mean)} and deviations "
             f"{_shown(action.std)}, so they are not within -1 to 1: give action_space"
         )
     return Box(-USUAL_RANGE, USUAL_RANGE, (action.dim,), np.float32)
+
+
+def is_usual(action: VectorSpec) -> bool:
+    """Return whether actions of the data may well be between -1 and 1."""
+    return max(*map(abs, action.mean), *action.std) <= FAR_OUT * USUAL_RANGE
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:

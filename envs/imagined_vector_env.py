@@ -34,6 +34,7 @@ from scd_wm.envs.imagined_common import (
     usual_actions,
 )
 from scd_wm.imagination import Frames, RolloutState
+from scd_wm.spec import DEFAULT_FPS
 
 if TYPE_CHECKING:
     from scd_wm.model.world_model import WorldModel
@@ -118,7 +119,7 @@ class ImaginedVectorEnv(VectorEnv):
         self.render_mode = render_mode
         self.metadata = {
             "render_modes": ["rgb_array"] if model.spec.cameras else [],
-            "render_fps": model.spec.fps or 10,
+            "render_fps": model.spec.fps or DEFAULT_FPS,
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = observation_space(model.spec.pixels)

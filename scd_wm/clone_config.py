@@ -84,9 +84,6 @@ def robomimic_config(config: PolicyConfig, dataset: RobotDataset, data: str | Pa
     """
     from robomimic.config import config_factory
 
-    names = (*dataset.vectors, *dataset.cameras)
-    if len({*map(flat_name, names)}) < len(names):
-        raise ValueError(f"robomimic cannot tell {names} apart; choose or rename some")
     settings = config_factory("bc")
     with settings.values_unlocked():
         settings.experiment.name = "scd_wm"

@@ -42,7 +42,9 @@ def write_episodes(dataset: RobotDataset, path: Path) -> list[str]:
     dataset.prepare()
     keys = {name: flat_name(name) for name in (*dataset.cameras, *dataset.vectors)}
     if len({*keys.values()}) < len(keys):
-        raise ValueError(f"names of observations are not told apart without '/': {sorted(keys)}")
+        raise ValueError(
+            f"names of observations are not told apart without '/' and '.': {sorted(keys)}"
+        )
     names = []
     with RobomimicWriter(path, env_args(dataset.info)) as writer:
         for index in tqdm(range(len(dataset.episodes)), desc="preparing data", unit="episode"):

@@ -28,9 +28,9 @@ from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose
-from scd_wm.report.media import DEFAULT_FPS, MAX_FPS
+from scd_wm.report.media import MAX_FPS
 from scd_wm.report.video import encode_mp4
-from scd_wm.spec import Spec
+from scd_wm.spec import DEFAULT_FPS, Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data

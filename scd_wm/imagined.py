@@ -6,22 +6,18 @@ envs = gym.make_vec("scd_wm/Imagined-v0", num_envs=64, model="runs/push_t", star
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from scd_wm.autoencoder.base import FrameAutoencoder
-from scd_wm.autoencoder.frames import decode_frames, encode_clip
+from scd_wm.autoencoder.frames import decode_step, encode_clip
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.envs.imagined_env import ImaginedEnv
 from scd_wm.envs.imagined_vector_env import ImaginedVectorEnv, View
 from scd_wm.evaluation.clips import choose_clips
 from scd_wm.evaluation.evaluate import read_clips
-from scd_wm.imagination import Frames
 from scd_wm.model.world_model import WorldModel
-from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
 
@@ -86,7 +82,8 @@ def _resolve(
     clip = _histories(starts, history, num_starts)
     if autoencoder is None:
         return found, clip, None
-    return found, encode_clip(clip, autoencoder, found.spec), _decoder(autoencoder, found.spec)
+    view = partial(decode_step, autoencoder=autoencoder, spec=found.spec)
+    return found, encode_clip(clip, autoencoder, found.spec), view
 
 
 def _histories(starts: Clip | RobotDataset, history: int, num_starts: int) -> Clip:
@@ -94,21 +91,3 @@ def _histories(starts: Clip | RobotDataset, history: int, num_starts: int) -> Cl
         return starts
     starts.prepare()
     return read_clips(starts, choose_clips(starts, history, num_starts, seed=0), history)
-
-
-def _decoder(autoencoder: FrameAutoencoder, spec: Spec) -> View:
-    def view(frames: Frames) -> Frames:
-        def with_time(group: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v[:, None] for k, v in group.items()}
-
-        images, vectors, outcome = (
-            with_time({**group}) for group in (frames.images, frames.vectors, frames.outcome)
-        )
-        seen = decode_frames(Frames(images, vectors, outcome), autoencoder, spec)
-        return Frames(
-            {k: v[:, 0] for k, v in seen.images.items()},
-            {k: v[:, 0] for k, v in seen.vectors.items()},
-            {k: v[:, 0] for k, v in seen.outcome.items()},
-        )
-
-    return view

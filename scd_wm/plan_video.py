@@ -11,10 +11,9 @@ from scd_wm.policies.mpc import MPC
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose, resize
 from scd_wm.report.video import encode_mp4
-from scd_wm.spec import Spec
+from scd_wm.spec import DEFAULT_FPS, Spec
 
 PANEL_WIDTH = 256
-DEFAULT_FPS = 10.0
 
 
 class Film:

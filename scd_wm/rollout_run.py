@@ -36,13 +36,13 @@ from scd_wm.rollout_worlds import (
     open_simulator,
     picture_of,
 )
+from scd_wm.spec import DEFAULT_FPS
 from scd_wm.training import files
 
 FORMAT = "scd_wm rollout"
 SUMMARY, EPISODES, FILM = "summary.json", "episodes.csv", "episodes.mp4"
 PANEL_WIDTH = 256
 COLUMNS = 4  # of panels
-DEFAULT_FPS = 10.0
 NO_LIMIT = 10**9  # steps
 
 Engine = Literal["scd_wm", "robomimic"]

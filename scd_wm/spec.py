@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+DEFAULT_FPS = 10.0  # frames a second of what is shown, where the data does not say
 OUTCOMES = ("reward", "terminated", "success")  # the only names an outcome may have, in this order
 
 

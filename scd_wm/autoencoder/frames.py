@@ -40,6 +40,13 @@ def decode_frames(frames: Frames, autoencoder: FrameAutoencoder, spec: Spec) -> 
     return replace(frames, images=_every(frames.images, spec, autoencoder.decode))
 
 
+def decode_step(frames: Frames, autoencoder: FrameAutoencoder, spec: Spec) -> Frames:
+    """Return the frames of one step, (B, h, w, C), as `decode_frames` does those with an axis T."""
+    timed = replace(frames, images={k: v[:, None] for k, v in frames.images.items()})
+    seen = decode_frames(timed, autoencoder, spec)
+    return replace(seen, images={k: v[:, 0] for k, v in seen.images.items()})
+
+
 def on_pixels(policy: Policy, autoencoder: FrameAutoencoder, spec: Spec) -> Policy:
     """Return a policy for `rollout_policy` that is shown pixels in a world of latents.
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from scd_wm.convert import convert
 from scd_wm.datasets.dataset import RobotDataset
+from scd_wm.spec import DEFAULT_FPS
 
-DEFAULT_FPS = 10
 GROUP_OF_PICTURES = 2  # frames from one whole picture to the next, as LeRobot records
 LEROBOT_DATA = "data/chunk-000/episode_{episode_index:06d}.parquet"
 LEROBOT_VIDEO = "videos/chunk-000/{video_key}/episode_{episode_index:06d}.mp4"

@@ -61,9 +61,9 @@ def begin(model: WorldModel, history: Clip, seeds: Tensor | None = None) -> Roll
     history = history.to(model.layout.delta_std.device)
     batch = history.action_valid.shape[0]
     cache = model.empty_cache(batch)
-    for _ in _read(model, history, cache):
-        pass
     packed, valid = model.layout.pack(history), model.layout.token_valid(history.valid)
+    for _ in _read(model, history, packed, valid, cache):
+        pass
     if seeds is None:
         seeds = torch.arange(batch)
     elif seeds.shape != (batch,):
@@ -91,12 +91,22 @@ def contexts(model: WorldModel, clip: Clip) -> Tensor:
         raise ValueError("contexts are of a frame and the action after it, the clip has 1 frame")
     clip = clip.to(model.layout.delta_std.device)
     cache = model.empty_cache(clip.action_valid.shape[0])
-    return torch.stack(list(_read(model, clip, cache)), dim=1)
+    packed, valid = model.layout.pack(clip), model.layout.token_valid(clip.valid)
+    return torch.stack(list(_read(model, clip, packed, valid, cache)), dim=1)
 
 
-def _read(model: WorldModel, history: Clip, cache: RingCache) -> Iterator[Tensor]:
-    """Read all frames of a history but the last, yielding the context of each, (B, N, D)."""
-    packed, valid = model.layout.pack(history), model.layout.token_valid(history.valid)
+def _read(
+    model: WorldModel, history: Clip, packed: Tensor, valid: Tensor, cache: RingCache
+) -> Iterator[Tensor]:
+    """Read all frames of a history but the last, yielding the context of each, (B, N, D).
+
+    Args:
+        model: The world model.
+        history: Has the actions.
+        packed: Its frames, (B, F, M).
+        valid: Which of their tokens hold data, (B, F, N) bool.
+        cache: What is read goes here.
+    """
     actions = model.layout.normalise_vector("action", history.actions)
     for t in range(history.num_frames - 1):
         frame = (packed[:, t], valid[:, t], actions[:, t], history.action_valid[:, t])

@@ -11,10 +11,9 @@ from math import ceil, floor, log10
 
 import numpy as np
 
+from scd_wm.envs.imagined_common import USUAL_RANGE, is_usual
 from scd_wm.spec import VectorSpec
 
-USUAL = 1.0  # robomimic's convention, and our environments'
-FAR_OUT = 1.5  # a mean or deviation above this is not of the usual range
 SPREAD = 3  # standard deviations on either side of the mean that other actions may take
 # Positions change little from frame to frame, velocities and displacements as much as they vary.
 SMOOTH = 0.5  # changes of this share of the spread, or less, are those of positions
@@ -58,9 +57,9 @@ def action_range(action: VectorSpec) -> ActionRange:
     Otherwise each value may go `SPREAD` standard deviations from its mean and rests there.
     """
     smooth = np.mean(np.array(action.delta_std) / np.array(action.std)) <= SMOOTH
-    if max(*map(abs, action.mean), *action.std) <= FAR_OUT * USUAL:
+    if is_usual(action):
         dim = action.dim
-        return ActionRange((-USUAL,) * dim, (USUAL,) * dim, (0.0,) * dim, bool(smooth))
+        return ActionRange((-USUAL_RANGE,) * dim, (USUAL_RANGE,) * dim, (0.0,) * dim, bool(smooth))
     limits = [_rounded(m, s) for m, s in zip(action.mean, action.std, strict=True)]
     low, high = zip(*limits, strict=True)
     return ActionRange(low, high, tuple(action.mean), bool(smooth))

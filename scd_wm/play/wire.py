@@ -16,11 +16,10 @@ from PIL import Image
 from scd_wm.model.flow import SOLVERS
 from scd_wm.play.session import Moment, Numbers, Session, Start
 from scd_wm.play.world import World
-from scd_wm.spec import VectorSpec
+from scd_wm.spec import DEFAULT_FPS, VectorSpec
 
 FAST = 1  # level of PNG's compression: twice as fast as the usual one, images a fifth larger
 BAR_SPREAD = 3  # standard deviations on either side of the mean that a bar shows
-DEFAULT_FPS = 10.0
 MOST_STEPS = 32  # of the sampler, that the page offers
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scd_wm import imagination
 from scd_wm.autoencoder.base import FrameAutoencoder
-from scd_wm.autoencoder.frames import decode_frames, encode_clip
+from scd_wm.autoencoder.frames import decode_step, encode_clip
 from scd_wm.clip import Clip, collate
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.imagination import Frames, RolloutState
@@ -99,7 +99,9 @@ class World:
         """
         actions = torch.from_numpy(action)[None]
         frames = imagination.step(self.model, state, actions, num_steps, solver)
-        return _shown(self._decoded(frames), self.cameras)
+        if self.autoencoder is not None:
+            frames = decode_step(frames, self.autoencoder, self.model.spec)
+        return _shown(frames, self.cameras)
 
     def recorded(self, episode: int, frame: int) -> Shown:
         """Return a recorded frame.
@@ -143,15 +145,6 @@ class World:
         images = {k: v[:, -1] for k, v in clip.images.items()}
         vectors = {k: v[:, -1] for k, v in clip.vectors.items()}
         return _shown(Frames(images, vectors, known), self.cameras)
-
-    def _decoded(self, frames: Frames) -> Frames:
-        """Return the frames of one step, (B,), with pixels in place of latents."""
-        if self.autoencoder is None:
-            return frames
-        timed = Frames({k: v[:, None] for k, v in frames.images.items()}, {}, {})
-        seen = decode_frames(timed, self.autoencoder, self.model.spec)
-        images = {k: v[:, 0] for k, v in seen.images.items()}
-        return Frames(images, frames.vectors, frames.outcome)
 
 
 def _shown(frames: Frames, cameras: tuple[str, ...]) -> Shown:

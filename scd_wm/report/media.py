@@ -22,9 +22,8 @@ from scd_wm.report import tracks
 from scd_wm.report.drawing import Images, Panel, compose, difference, film_strip
 from scd_wm.report.items import Media, Picture, Video
 from scd_wm.report.video import encode_mp4, encode_png
-from scd_wm.spec import Spec
+from scd_wm.spec import DEFAULT_FPS, Spec
 
-DEFAULT_FPS = 10.0  # where the data does not say
 MAX_FPS = 30.0
 
 
