@@ -5,7 +5,7 @@ Axes: B environments, N candidates, H actions of a plan, A values of an action.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,11 @@ class MPCConfig:
         return self.pessimism > 0 or self.stop_at < 1
 
 
+Choose = Callable[[int, Mapping[str, Tensor]], Tensor]
+"""Maps the number of an action in a plan and what is seen before it, (B N, ...) by name, to the
+action of every candidate, (B N, A)."""
+
+
 @dataclass(frozen=True)
 class ImaginedCosts:
     """Costs plans by imagining them: the sum of a goal's costs over the imagined frames.
@@ -81,29 +86,61 @@ class ImaginedCosts:
 
         All candidates of an environment share their noise, so that only their actions differ.
         """
-        batch, count, horizon, _ = plans.shape
-        frames = horizon * self.config.action_repeat
-        state = self.state.fork(count, frames, common_noise=True)
+        _, count, horizon, _ = plans.shape
         rows = rearrange(plans, "b n h a -> (b n) h a")
-        costs, believed = [], []
-        is_believed = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        for t in range(frames):
-            action = rows[:, t // self.config.action_repeat]
-            seen = imagination.step(self.model, state, action, self.config.num_steps)
-            cost = self.goal(seen)
-            if self.config.needs_uncertainty:
-                assert seen.uncertainty is not None  # MPC has asked for it
-                cost = cost + self.config.pessimism * excess(seen.uncertainty, self.config.trusted)
-                is_believed = is_believed & (seen.uncertainty <= self.config.stop_at)
-            costs.append(cost)
-            believed.append(is_believed)
-        each = rearrange(torch.stack(costs, 1), "(b n) t -> b n t", b=batch)
+        return self.follow(lambda h, _: rows[:, h], count, horizon)[1]
+
+    def follow(self, choose: Choose, count: int, horizon: int) -> tuple[Tensor, Tensor]:
+        """Imagine plans that are made on the way, and cost them.
+
+        Args:
+            choose: Returns the actions of all candidates, see `Choose`.
+            count: Candidates N of each environment.
+            horizon: Actions H of a plan.
+
+        Returns:
+            The plans, (B, N, H, A), and their costs, (B, N).
+        """
+        repeat = self.config.action_repeat
+        state = self.state.fork(count, horizon * repeat, common_noise=True)
+        layout = self.model.layout
+        seen = {**layout.unpack_images(state.last), **layout.unpack_vectors(state.last)}
+        frames: list[_Costed] = []
+        plan: list[Tensor] = []
+        for h in range(horizon):
+            plan.append(choose(h, seen))
+            for _ in range(repeat):
+                frame = imagination.step(self.model, state, plan[-1], self.config.num_steps)
+                frames.append(self._cost(frame))
+            seen = frame.observation
+        plans = rearrange(torch.stack(plan, 1), "(b n) h a -> b n h a", n=count)
+        return plans, self._total(frames, count)
+
+    def _cost(self, frame: Frames) -> _Costed:
+        cost = self.goal(frame)
+        if not self.config.needs_uncertainty:
+            return _Costed(cost, torch.ones_like(cost, dtype=torch.bool))
+        assert frame.uncertainty is not None  # MPC has asked for it
+        cost = cost + self.config.pessimism * excess(frame.uncertainty, self.config.trusted)
+        return _Costed(cost, frame.uncertainty <= self.config.stop_at)
+
+    def _total(self, frames: Sequence[_Costed], count: int) -> Tensor:
+        """Return the costs of plans, (B, N), from those of their frames."""
+        each = rearrange(torch.stack([f.cost for f in frames], 1), "(b n) t -> b n t", n=count)
         if self.config.stop_at < 1:
-            kept = rearrange(torch.stack(believed, 1), "(b n) t -> b n t", b=batch)
-            each = worst_where_not(each, kept)
-        weights = each.new_tensor([self.config.discount**t for t in range(frames)])
+            fits = torch.stack([f.fits for f in frames], 1).cummin(1).values
+            each = worst_where_not(each, rearrange(fits, "(b n) t -> b n t", n=count))
+        weights = each.new_tensor([self.config.discount**t for t in range(len(frames))])
         weights[-1] *= self.config.final_weight
         return (each * weights).sum(-1)
+
+
+@dataclass(frozen=True)
+class _Costed:
+    """A frame of all candidates."""
+
+    cost: Tensor  # (B N,)
+    fits: Tensor  # (B N,) bool: it is not too far off the data
 
 
 def excess(uncertainty: Tensor, trusted: float) -> Tensor:

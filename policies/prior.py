@@ -8,16 +8,15 @@ Axes: B environments, N candidates, H actions of a plan, A values of an action.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from scd_wm import imagination
 from scd_wm.policies.mpc import ImaginedCosts
 from scd_wm.policies.planner import ActionLimits, Costs, Plan, check_sizes, normal
-from scd_wm.policies.proposals import RankedProposals
 from scd_wm.policies.protocol import BatchedPolicy
 
 SEEDS = 2**31
@@ -65,35 +64,27 @@ class PolicyPrior:
         """
         if not isinstance(costs, ImaginedCosts):
             raise TypeError(f"a policy's plans are imagined, so costs must be, got {costs!r}")
-
-        def propose(batch: int, count: int, horizon: int, random: torch.Generator) -> Tensor:
-            return self._imagine(costs, limits, random)
-
-        ranked = RankedProposals(propose=propose, horizon=self.horizon, candidates=self.candidates)
-        best = ranked.plan(costs, limits, batch, random, start)
-        # Proposing imagines each candidate once more.
-        return Plan(best.actions, best.cost, best.mean, best.num_costed + self.candidates)
-
-    def _imagine(
-        self, costs: ImaginedCosts, limits: ActionLimits, random: torch.Generator
-    ) -> Tensor:
-        """Return what the policy does in imagination, (B, N, H, A)."""
-        model, config = costs.model, costs.config
-        state = costs.state.fork(
-            self.candidates, self.horizon * config.action_repeat, common_noise=True
-        )
         self.policy.reset(int(torch.randint(SEEDS, (), generator=random, device=random.device)))
-        layout = model.layout
-        seen = {**layout.unpack_images(state.last), **layout.unpack_vectors(state.last)}
-        is_noisy = torch.arange(len(state.last), device=state.last.device) % self.candidates != 0
-        plans = []
-        for _ in range(self.horizon):
-            wanted = self.policy.act({name: value.cpu().numpy() for name, value in seen.items()})
-            action = torch.as_tensor(wanted).to(limits.low)
-            noise = self.std * limits.half_range * normal(tuple(action.shape), action, random)
-            action = limits.clamp(action + is_noisy[:, None] * noise)
-            plans.append(action)
-            for _ in range(config.action_repeat):
-                frames = imagination.step(model, state, action, config.num_steps)
-            seen = frames.observation
-        return rearrange(torch.stack(plans, dim=1), "(b n) h a -> b n h a", n=self.candidates)
+        plans, found = costs.follow(
+            partial(self._choose, limits, random), self.candidates, self.horizon
+        )
+        if start is not None:
+            plans = torch.cat([plans, start[:, None]], dim=1)
+            found = torch.cat([found, costs(start[:, None])], dim=1)
+        least, index = found.min(dim=1)
+        best = plans[torch.arange(batch, device=plans.device), index]
+        return Plan(best, least, best, plans.shape[1])
+
+    def _choose(
+        self,
+        limits: ActionLimits,
+        random: torch.Generator,
+        number: int,
+        seen: Mapping[str, Tensor],
+    ) -> Tensor:
+        """Return what the policy does next, with noise for all but the first candidates."""
+        wanted = self.policy.act({name: value.cpu().numpy() for name, value in seen.items()})
+        action = torch.as_tensor(wanted).to(limits.low)
+        is_noisy = torch.arange(len(action), device=action.device) % self.candidates != 0
+        noise = self.std * limits.half_range * normal(tuple(action.shape), action, random)
+        return limits.clamp(action + is_noisy[:, None] * noise)

@@ -14,7 +14,6 @@ from scd_wm.plan_run import NAMES
 from scd_wm.policies.icem import coloured_noise
 from scd_wm.policies.planner import ActionLimits, Costs, Plan, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner
-from scd_wm.policies.proposals import RankedProposals
 
 H, A, B = 6, 2, 3
 LIMITS = ActionLimits(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 10.0]))
@@ -154,22 +153,6 @@ def test_the_rest_of_a_plan_goes_on_with_its_last_action() -> None:
     plan = Plan(mean, torch.zeros(1), mean, 1)
     assert plan.shifted(1)[0, :, 0].tolist() == [1, 2, 3, 3]
     assert plan.shifted(9)[0, :, 0].tolist() == [3, 3, 3, 3]
-
-
-def test_the_best_proposal_is_taken() -> None:
-    best = target()
-
-    def propose(batch: int, count: int, horizon: int, random: torch.Generator) -> Tensor:
-        plans = torch.rand(batch, count, horizon, A, generator=random)
-        plans[:, 2] = best
-        return plans
-
-    ranked = RankedProposals(propose=propose, horizon=H, candidates=5)
-    torch.testing.assert_close(ranked.plan(bowl(best), LIMITS, B, generator()).actions, best)
-    with pytest.raises(ValueError, match=r"proposals must be \(3, 5, 6, 2\), got \(3, 4, 6, 2\)"):
-        RankedProposals(
-            propose=lambda b, n, h, r: propose(b, n - 1, h, r), horizon=H, candidates=5
-        ).plan(bowl(best), LIMITS, B, generator())
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_without_noise_the_plan_is_what_the_policy_does_in_imagination(action_re
         for _ in range(action_repeat):
             seen = imagination.step(own.model, state, expected[-1]).observation
     torch.testing.assert_close(plan.actions, torch.stack(expected, 1))
-    assert plan.num_costed == 2 * N
+    assert plan.num_costed == N
 
 
 def test_noise_finds_plans_that_are_no_worse_and_each_row_gets_its_own() -> None:
