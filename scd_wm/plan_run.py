@@ -39,6 +39,7 @@ from scd_wm.training.checkpoint import load_world_model
 FORMAT = "scd_wm plan"
 SUMMARY, EPISODES = "summary.json", "episodes.csv"
 PRIOR = "prior"  # the planner that a policy proposes to
+ALONE = "policy"  # that policy, without planning
 NAMES = (*PLANNERS, PRIOR)
 OTHER_RATE = 0.01  # relative difference of rates that is not rounding
 
@@ -157,7 +158,7 @@ def plan_run(
             _check_prior(mpc, name, env)
         for policy in policies.values():  # what the first decision alone takes is not counted
             policy.act(env.reset(seed=seeds[0])[0])
-        policies |= _others(env, env_id)
+        policies |= _others(env, env_id, planned)
         print(f"seeds {seeds[0]} to {seeds[-1]}; starts refused: {len(refused)}", flush=True)
         filmed = config.planners[0]
         films = [Film(f"seed {seed}", model.spec) for seed in seeds[: config.videos]]
@@ -229,10 +230,13 @@ def _check_prior(mpc: MPC, name: str, env: gym.Env) -> None:
             raise ValueError(f"planner {name!r}: {error}") from None
 
 
-def _others(env: gym.Env, env_id: str) -> dict[str, Policy]:
-    """Return the policies that every result stands beside."""
+def _others(env: gym.Env, env_id: str, planned: Mapping[str, MPC]) -> dict[str, Policy]:
+    """Return the policies that every result stands beside, one that proposes plans among them."""
     names = ("zero", "random", *(("expert",) if env_id in EXPERTS else ()))
-    return {name: make_policy(name, env) for name in names}
+    others = {name: make_policy(name, env) for name in names}
+    planners = (mpc.planner for mpc in planned.values())
+    alone = {ALONE: SingleEnvPolicy(p.policy) for p in planners if isinstance(p, PolicyPrior)}
+    return alone | others
 
 
 def _play_all(
