@@ -234,9 +234,11 @@ def _others(env: gym.Env, env_id: str, planned: Mapping[str, MPC]) -> dict[str, 
     """Return the policies that every result stands beside, one that proposes plans among them."""
     names = ("zero", "random", *(("expert",) if env_id in EXPERTS else ()))
     others = {name: make_policy(name, env) for name in names}
-    planners = (mpc.planner for mpc in planned.values())
-    alone = {ALONE: SingleEnvPolicy(p.policy) for p in planners if isinstance(p, PolicyPrior)}
-    return alone | others
+    if PRIOR not in planned:
+        return others
+    planner = planned[PRIOR].planner
+    assert isinstance(planner, PolicyPrior)  # `make_planner` has made it
+    return {ALONE: SingleEnvPolicy(planner.policy), **others}
 
 
 def _play_all(
