@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
@@ -185,9 +186,7 @@ def add_evaluate_policies(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--videos", type=int, metavar="N", default=1, help="of each kind for each policy"
     )
-    parser.add_argument(
-        "--resamples", type=int, metavar="N", default=2000, help="of the bootstrap"
-    )
+    parser.add_argument("--resamples", type=int, metavar="N", default=2000, help="of the bootstrap")
     return parser
 
 
@@ -210,5 +209,6 @@ def run_evaluate_policies(args: argparse.Namespace) -> None:
         resamples=args.resamples,
     )
     summary = evaluate_policies(args.run, args.env, args.policies, args.out, config)
-    show_table(f"evaluated policies in {args.run}", [("report", summary["report"])])
-    print("\n".join(("", *table(summary))))
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of a launcher
+        print("\n".join(("", *table(summary))))
+        show_table(f"evaluated policies in {args.run}", [("report", summary["report"])])

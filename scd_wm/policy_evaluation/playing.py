@@ -6,8 +6,9 @@ Axes: B episodes of a batch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -82,7 +83,7 @@ def batches(num_starts: int, at_once: int) -> list[range]:
     """
     count = -(-num_starts // at_once)
     ends = [i * num_starts // count for i in range(count + 1)]
-    return [range(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [range(a, b) for a, b in pairwise(ends)]
 
 
 def play_batch(stage: Stage, contestant: Contestant, rows: range, bar: Any) -> Batch:

@@ -1,7 +1,7 @@
 """Real results from a table, such as a robot's, in place of a simulator.
 
 Columns: `policy`; `start` or `seed`, what the episode began from; `success`, 0 or 1; `return`, if
-it is known. Others are left alone. Of the episodes.csv of an earlier evaluation the real ones count.
+it is known. Others are left alone. Of an earlier evaluation's episodes.csv the real episodes count.
 
 Axes: P policies, E starts.
 """

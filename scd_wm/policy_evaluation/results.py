@@ -52,6 +52,11 @@ class Results:
             rows.sort(key=lambda e: place[e.start])
         return cls(policies=policies, starts=starts, episodes=found, config=config)
 
+    def in_order(self) -> list[Episode]:
+        """Return all episodes: those of a policy together, and of it those of a world."""
+        worlds = (REAL, *IMAGINED)
+        return [e for p in self.policies for world in worlds for e in self.episodes[world, p]]
+
     def values(self, world: str, name: str) -> Array:
         """Return an attribute of every episode, (P, E); NaN where it is None."""
         rows = [[getattr(e, name) for e in self.episodes[world, p]] for p in self.policies]
@@ -100,7 +105,9 @@ class Results:
             "success_interval": list(wilson_interval(won, len(episodes))),
             "mean_return": float(returns.mean()) if interval else None,
             "return_interval": interval,
-            "mean_steps": float(np.mean([s for s in steps if s is not None])) if any(steps) else None,
+            "mean_steps": float(np.mean([s for s in steps if s is not None]))
+            if any(steps)
+            else None,
         }
 
     def _rankings(self) -> dict[str, Any]:
@@ -176,9 +183,7 @@ class Results:
         for policy, kept in zip(self.policies, counted, strict=True):
             worlds = {}
             for world in (REAL, WORLD_MODEL):
-                left = [
-                    e for e, k in zip(self.episodes[world, policy], kept, strict=True) if k
-                ]
+                left = [e for e, k in zip(self.episodes[world, policy], kept, strict=True) if k]
                 won = sum(e.success for e in left)
                 worlds[world] = {"success": won, "episodes": len(left)}
             rows[policy] = {"flagged": int((~kept).sum()), "rest": worlds}
@@ -228,22 +233,26 @@ def verdict(found: Mapping[str, Any]) -> str:
         found: From `Results.to_json`.
     """
     own, shuffled = (found["ranking"]["success"][w] for w in IMAGINED[:2])
-    flips, count = found["rank_flips"], len(found["policies"])
-    numbers = (
-        f"Pearson {estimate_text(own['pearson'])}, Spearman {estimate_text(own['spearman'])}, MMRV "
-        f"{estimate_text(own['mmrv'])}; with shuffled actions Pearson {estimate_text(shuffled['pearson'])}"
-    )
-    low = own["spearman"]["interval_over_episodes"][0]
+    flips, policies = found["rank_flips"], f"these {len(found['policies'])} policies"
+    rank, low = own["spearman"]["value"], own["spearman"]["interval_over_episodes"][0]
     wrong = flips["significant_flipped"] + flips["significant_tied"]
-    if own["spearman"]["value"] is None or low is None:
-        start = f"Nothing can be said of how imagination ranks these {count} policies"
-    elif low <= 0 or own["spearman"]["value"] <= (shuffled["spearman"]["value"] or 0):
-        start = f"Imagination does not clearly rank these {count} policies as reality does"
+    if rank is None:
+        start = f"Nothing can be said of how imagination ranks {policies}"
+    elif low is None or low <= 0:
+        start = f"Imagination does not clearly rank {policies} as reality does"
     elif wrong:
         start = (
-            f"Imagination ranks these {count} policies much as reality does, but for {wrong} of "
+            f"Imagination ranks {policies} much as reality does, but for {wrong} of "
             f"{flips['significant_pairs']} pairs that clearly differ"
         )
     else:
-        start = f"Imagination ranks these {count} policies as reality does"
-    return f"{start}: {numbers}"
+        start = f"Imagination ranks {policies} as reality does"
+    of_shuffled = shuffled["spearman"]["value"]
+    as_well = rank is not None and of_shuffled is not None and of_shuffled >= rank
+    doubt = ", which rank them as well," if as_well else ""
+    return f"{start}: {_numbers(own)}; under shuffled actions{doubt} {_numbers(shuffled)}"
+
+
+def _numbers(found: Mapping[str, Any]) -> str:
+    names = {"pearson": "Pearson", "spearman": "Spearman", "mmrv": "MMRV"}
+    return ", ".join(f"{name} {estimate_text(found[key])}" for key, name in names.items())

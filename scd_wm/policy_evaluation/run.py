@@ -41,7 +41,6 @@ from scd_wm.report.policies_page import render_policies
 from scd_wm.spec import Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import CONFIG, check_folder
-from scd_wm.training.processes import check_own_launch
 from scd_wm.training.trainer import make_accelerator
 
 FORMAT = "scd_wm evaluation of policies"
@@ -84,7 +83,6 @@ def evaluate_policies(
         ModuleNotFoundError: If a policy needs robomimic and it is not installed.
         KeyError, ValueError: If model, simulator, policies and table do not fit each other.
     """
-    check_own_launch()
     out, started = Path(out), time.perf_counter()
     config = PolicyEvaluationConfig() if config is None else config
     check_out(out, FORMAT)
@@ -111,7 +109,8 @@ def evaluate_policies(
         if simulator is not None:
             simulator.close()
     episodes = [e for batch in played for e in batch.episodes]
-    results = Results.of(episodes, names, starts.names, config).to_json()
+    results = Results.of(episodes, names, starts.names, config)
+    found = results.to_json()
     summary = {
         "format": FORMAT,
         "run": str(run),
@@ -128,11 +127,17 @@ def evaluate_policies(
         "threads": torch.get_num_threads(),
         "seconds": round(time.perf_counter() - started, 2),
         "report": str(out / REPORT),
-        "verdict": verdict(results),
-        **results,
+        "verdict": verdict(found),
+        **found,
     }
     if accelerator.is_main_process:
-        _write(out, summary, episodes, [f for batch in played for f in batch.films], config.videos)
+        _write(
+            out,
+            summary,
+            results.in_order(),
+            [f for batch in played for f in batch.films],
+            config.videos,
+        )
     accelerator.wait_for_everyone()
     return summary
 
@@ -180,7 +185,8 @@ def _starts(
     wanted = None if table is None else table.starts
     if simulator is not None:
         return simulated_starts(simulator, spec, config.episodes, config.seed, wanted)
-    assert config.data is not None and wanted is not None, "checked with the simulator"
+    assert config.data is not None, "checked with the simulator"
+    assert wanted is not None, "checked with the simulator"
     return recorded_starts(run, config.data, config.episodes, wanted)
 
 

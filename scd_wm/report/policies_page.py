@@ -81,9 +81,7 @@ def _bars(found: Mapping[str, Any], name: str) -> list[tuple[str, str, str]]:
     return [(w, MODEL_LABELS[w], estimate_text(found[w][name])) for w in WORLDS]
 
 
-def _drawings(
-    policies: Sequence[Mapping[str, Any]], ranking: Mapping[str, Any]
-) -> list[Drawing]:
+def _drawings(policies: Sequence[Mapping[str, Any]], ranking: Mapping[str, Any]) -> list[Drawing]:
     drawings = [
         Drawing(
             "Success",
@@ -112,9 +110,7 @@ def _rows(ranking: Mapping[str, Any]) -> list[tuple[str, str, list[Cell]]]:
 def _cell(estimate: Mapping[str, Any]) -> Cell:
     if estimate["value"] is None:
         return Cell("undefined")
-    spans = (
-        estimate[f"interval_over_{what}"] for what in ("episodes", "policies_and_episodes")
-    )
+    spans = (estimate[f"interval_over_{what}"] for what in ("episodes", "policies_and_episodes"))
     of_episodes, of_both = ("" if s[0] is None else f"{s[0]:.2f} to {s[1]:.2f}" for s in spans)
     return Cell(f"{estimate['value']:.2f}", of_episodes, of_both)
 
