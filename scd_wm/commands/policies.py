@@ -152,7 +152,9 @@ def add_evaluate_policies(commands: Commands) -> argparse.ArgumentParser:
         "or module:function; X is the deviation of noise on its actions, in halves of their range",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
-    parser.add_argument("--episodes", type=int, metavar="N", default=50, help="of each policy")
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", default=50, help="of each policy, at most"
+    )
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
     parser.add_argument(
         "--max-steps", type=int, metavar="N", help="of an episode; default: the environment's limit"

@@ -33,9 +33,10 @@ from scd_wm.report.items import EpisodeFilm
 from scd_wm.rollout_worlds import Recorded, picture_of
 from scd_wm.spec import DEFAULT_FPS
 
-Judge: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
+Judge: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]
 """Gives a chance of success, (B,), to observations by name: images (B, H, W, C) uint8 and vectors
-(B, D) float."""
+(B, D) float32. One that has `check(spec)` is asked before, and raises ValueError if it cannot judge
+such frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +198,8 @@ class _Watch:
         if self.judge is not None:
             seen = {k: torch.from_numpy(v).to(self.device) for k, v in observations.items()}
             with torch.inference_mode():
-                self._keep("judged", self.judge(seen).float().cpu().numpy(), alive)
+                judged = torch.as_tensor(self.judge(seen)).float().cpu().numpy()
+            self._keep("judged", judged, alive)
 
     def values(self, row: int) -> dict[str, float]:
         """Return what is known of an episode, by the names of `Episode`."""

@@ -13,34 +13,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from gymnasium.spaces import Box
 from tqdm import tqdm
 
-from scd_wm.collect import make_env
-from scd_wm.envs.imagined_env import ImaginedEnv
 from scd_wm.evaluate_run import check_out
 from scd_wm.evaluation.ranking import estimate_text
 from scd_wm.evaluation.result import MODEL_LABELS, SHUFFLED, WORLD_MODEL
-from scd_wm.imagined import imagined_env
-from scd_wm.plan_run import check_fits
 from scd_wm.played import as_csv
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
-from scd_wm.policy_evaluation.contestants import Contestant, load_contestants, parse_policies
+from scd_wm.policy_evaluation.contestants import Contestant, parse_policies
 from scd_wm.policy_evaluation.episode import IMAGINED, REAL, Episode
+from scd_wm.policy_evaluation.opening import open_stage
 from scd_wm.policy_evaluation.playing import Batch, Judge, Stage, batches, play_batch
-from scd_wm.policy_evaluation.real_table import RealTable, read_real_table
+from scd_wm.policy_evaluation.real_table import RealTable
 from scd_wm.policy_evaluation.results import Results, verdict
-from scd_wm.policy_evaluation.starts import Starts, recorded_starts, simulated_starts
 from scd_wm.report.build import write_bytes
 from scd_wm.report.items import EpisodeFilm
 from scd_wm.report.policies_page import render_policies
-from scd_wm.spec import Spec
 from scd_wm.training import files
-from scd_wm.training.checkpoint import CONFIG, check_folder
 from scd_wm.training.trainer import make_accelerator
 
 FORMAT = "scd_wm evaluation of policies"
@@ -86,42 +78,19 @@ def evaluate_policies(
     out, started = Path(out), time.perf_counter()
     config = PolicyEvaluationConfig() if config is None else config
     check_out(out, FORMAT)
-    said = parse_policies(policies)
-    names = [p.name for p in said]
-    table = None if config.real is None else read_real_table(config.real, names)
-    spec = _spec(run)
-    accelerator = make_accelerator()
+    said, accelerator = parse_policies(policies), make_accelerator()
     device = device or str(accelerator.device)
-    simulator = _open_simulator(env_id, spec, table, config)
-    try:
-        contestants = load_contestants(said, device)
-        for contestant in contestants if simulator is not None else ():
-            contestant.check(simulator)
-        starts = _starts(run, simulator, spec, table, config)
-        dream = _open_dream(run, simulator, starts, config, device)
-        for contestant in contestants:
-            contestant.check(dream)
-        real = simulator if table is None else table
-        assert real is not None, "checked with the simulator"
-        stage = Stage(config=config, starts=starts, real=real, dream=dream, judge=judge)
+    with open_stage(run, env_id, said, config, device, judge) as (stage, contestants):
         played = _play_all(stage, contestants, accelerator)
-    finally:
-        if simulator is not None:
-            simulator.close()
     episodes = [e for batch in played for e in batch.episodes]
-    results = Results.of(episodes, names, starts.names, config)
+    results = Results.of(episodes, [p.name for p in said], stage.starts.names, config)
     found = results.to_json()
     summary = {
         "format": FORMAT,
         "run": str(run),
         "env": env_id,
-        "real": "simulator" if table is None else str(table.path),
+        **_describe(stage),
         "policies_as_given": {p.name: asdict(p) for p in said},
-        "starts": list(starts.names),
-        "starts_refused": list(starts.refused),
-        "max_steps": dream.rows.max_steps,
-        "num_steps": dream.rows.num_steps or dream.rows.model.config.num_steps,
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
         "device": device,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
@@ -131,86 +100,23 @@ def evaluate_policies(
         **found,
     }
     if accelerator.is_main_process:
-        _write(
-            out,
-            summary,
-            results.in_order(),
-            [f for batch in played for f in batch.films],
-            config.videos,
-        )
+        films = [f for batch in played for f in batch.films]
+        _write(out, summary, results.in_order(), films, config.videos)
     accelerator.wait_for_everyone()
     return summary
 
 
-def _spec(run: str | Path) -> Spec:
-    """Return what a model reads, with cameras as pixels, before anything large is loaded."""
-    spec = Spec.from_json(files.read_json(check_folder(run) / CONFIG)["spec"]).pixels
-    if "success" not in spec.outcomes:
-        raise ValueError(
-            f"{run} does not predict success, only {list(spec.outcomes)}: train it on data that "
-            "says when a task is solved"
-        )
-    return spec
-
-
-def _open_simulator(
-    env_id: str | None, spec: Spec, table: RealTable | None, config: PolicyEvaluationConfig
-) -> gym.Env | None:
-    """Return the simulator, or None where neither results nor starts come from one."""
-    if env_id is None:
-        if table is None or config.data is None:
-            raise ValueError(
-                "without an environment real results come from a table (real) and its starts from "
-                "recorded episodes (data); give both, or an environment"
-            )
-        return None
-    if config.data is not None:
-        raise ValueError(f"starts come from {env_id} or from {config.data}; give one of them")
-    env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
-    try:
-        check_fits(env, spec, env_id)
-    except ValueError:
-        env.close()
-        raise
-    return env
-
-
-def _starts(
-    run: str | Path,
-    simulator: gym.Env | None,
-    spec: Spec,
-    table: RealTable | None,
-    config: PolicyEvaluationConfig,
-) -> Starts:
-    wanted = None if table is None else table.starts
-    if simulator is not None:
-        return simulated_starts(simulator, spec, config.episodes, config.seed, wanted)
-    assert config.data is not None, "checked with the simulator"
-    assert wanted is not None, "checked with the simulator"
-    return recorded_starts(run, config.data, config.episodes, wanted)
-
-
-def _open_dream(
-    run: str | Path,
-    simulator: gym.Env | None,
-    starts: Starts,
-    config: PolicyEvaluationConfig,
-    device: str,
-) -> ImaginedEnv:
-    """Return the world model as an environment with the simulator's actions and limit."""
-    limit = config.max_steps or starts.max_steps
-    if limit is None:
-        raise ValueError("the environment limits no episode; give max_steps")
-    actions = simulator.action_space if simulator is not None else None
-    assert actions is None or isinstance(actions, Box), "checked with the simulator"
-    return imagined_env(
-        run,
-        starts.frames,
-        max_steps=limit,
-        num_steps=config.num_steps,
-        action_space=actions,
-        device=device,
-    )
+def _describe(stage: Stage) -> dict[str, Any]:
+    """Return what was played on, in JSON types."""
+    dream, settings = stage.dream.rows, asdict(stage.config)
+    return {
+        "real": str(stage.real.path) if isinstance(stage.real, RealTable) else "simulator",
+        "starts": list(stage.starts.names),
+        "starts_refused": list(stage.starts.refused),
+        "max_steps": dream.max_steps,
+        "num_steps": dream.num_steps or dream.model.config.num_steps,
+        "config": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+    }
 
 
 def _play_all(

@@ -87,8 +87,8 @@ def recorded_starts(run: str | Path, data: Path, count: int, wanted: Sequence[st
     index = {episode.name: i for i, episode in enumerate(dataset.episodes)}
     if unknown := [name for name in wanted if name not in index]:
         raise ValueError(
-            f"{data} has no episode {unknown[0]!r}, which the table starts from; it has "
-            f"{len(index)}, such as {list(index)[:3]}"
+            f"the table starts from {unknown[0]!r}, which is none of the {len(index)} episodes of "
+            f"{data} that were not trained on, such as {list(index)[:3]}"
         )
     names = tuple(wanted[:count])
     _check_enough(names)

@@ -27,6 +27,7 @@ from scd_wm.policy_evaluation import playing
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.policy_evaluation.run import evaluate_policies, table
 from scd_wm.policy_evaluation.starts import simulated_starts
+from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import load_world_model
 from tests.policy_evaluation.conftest import ENV
 
@@ -286,7 +287,7 @@ def test_tables_and_starts_that_do_not_fit_are_refused(
 
     refused("demo_0", "starts from 'demo_0', which is no seed of a simulator")
     refused("3", "2 starts or more are needed that are no success yet, got 1")
-    refused("demo_9", "has no episode 'demo_9', which the table starts from", None, data=recording)
+    refused("demo_9", "from 'demo_9', which is none of the 4 episodes", None, data=recording)
     refused("demo_0", f"starts come from {ENV} or from", data=recording)
 
 
@@ -297,6 +298,20 @@ def test_a_model_that_predicts_no_success_is_refused(tmp_path: Path) -> None:
     save_pretrained(testing.model(testing.state_spec()), tmp_path / "model")
     with pytest.raises(ValueError, match=r"does not predict success, only \[\]: train it on data"):
         evaluate_policies(tmp_path / "model", ENV, ["zero", "random"], tmp_path / "out")
+
+
+def test_a_judge_that_cannot_judge_such_frames_says_so_before_anything_runs(
+    dreamer: Path, tmp_path: Path
+) -> None:
+    class Blind:
+        def check(self, spec: Spec) -> None:
+            raise ValueError(f"it wants a camera, the world has {list(spec.vectors)}")
+
+        def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
+            raise AssertionError("it judged")
+
+    with pytest.raises(ValueError, match=r"it wants a camera, the world has .'block_pose'"):
+        evaluate_policies(dreamer, ENV, POLICIES, tmp_path / "out", SMALL, judge=Blind())
 
 
 def test_what_another_command_wrote_is_not_replaced(dreamer: Path, tmp_path: Path) -> None:
