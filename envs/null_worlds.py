@@ -57,7 +57,7 @@ class NothingChanges(VectorWrapper):
 
     def __init__(self, envs: ImaginedVectorEnv) -> None:
         super().__init__(envs)
-        self.max_steps = envs.max_steps
+        self.dreams = envs
         self._shown: dict[str, np.ndarray] = {}
         self._num_steps = 0
 
@@ -68,7 +68,7 @@ class NothingChanges(VectorWrapper):
         options: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Start all episodes, as the environments do."""
-        self._shown, info = self.env.reset(seed=seed, options=dict(options or {}))
+        self._shown, info = self.dreams.reset(seed=seed, options=dict(options or {}))
         self._num_steps = 0
         return deepcopy(self._shown), info
 
@@ -78,5 +78,5 @@ class NothingChanges(VectorWrapper):
         """Let a moment pass."""
         self._num_steps += 1
         no = np.zeros(self.num_envs, bool)
-        is_last = np.full(self.num_envs, self._num_steps >= self.max_steps)
+        is_last = np.full(self.num_envs, self._num_steps >= self.dreams.max_steps)
         return deepcopy(self._shown), np.zeros(self.num_envs), no, is_last, {}

@@ -52,18 +52,23 @@ def open_stage(
     simulator = _open_simulator(env_id, spec, table, config)
     try:
         contestants = load_contestants(said, device)
-        for contestant in contestants if simulator is not None else ():
-            contestant.check(simulator)
+        if simulator is not None:
+            _check_all(contestants, simulator)
         starts = _starts(run, simulator, spec, table, config)
         dream = _open_dream(run, simulator, starts, config, device)
-        for contestant in contestants:
-            contestant.check(dream)
+        _check_all(contestants, dream)
         real = simulator if table is None else table
         assert real is not None, "checked with the simulator"
         yield Stage(config=config, starts=starts, real=real, dream=dream, judge=judge), contestants
     finally:
         if simulator is not None:
             simulator.close()
+
+
+def _check_all(contestants: Sequence[Contestant], env: gym.Env) -> None:
+    """Raise ValueError where a policy does not fit an environment."""
+    for contestant in contestants:
+        contestant.check(env)
 
 
 def _spec(run: str | Path) -> Spec:

@@ -112,7 +112,7 @@ def play_batch(stage: Stage, contestant: Contestant, rows: range, bar: Any) -> B
         seed = stage.config.seed + rows[0]
         played = play_imagined(envs, policy, seed, list(rows), watch)
         found = [
-            replace(_episode(contestant, name, world, p), **watch.values(row))
+            watch.seen(_episode(contestant, name, world, p), row)
             for row, (name, p) in enumerate(zip(names, played, strict=True))
         ]
         if watch.films:
@@ -201,9 +201,15 @@ class _Watch:
                 judged = torch.as_tensor(self.judge(seen)).float().cpu().numpy()
             self._keep("judged", judged, alive)
 
-    def values(self, row: int) -> dict[str, float]:
-        """Return what is known of an episode, by the names of `Episode`."""
-        return {name: float(values[row]) for name, values in self._highest.items()}
+    def seen(self, episode: Episode, row: int) -> Episode:
+        """Return an episode with what was said of its frames."""
+        known = {name: float(values[row]) for name, values in self._highest.items()}
+        return replace(
+            episode,
+            success_probability=known.get("success_probability"),
+            uncertainty=known.get("uncertainty"),
+            judged=known.get("judged"),
+        )
 
     def _keep(self, name: str, values: np.ndarray, alive: np.ndarray) -> None:
         before = self._highest.setdefault(name, np.zeros(len(alive)))

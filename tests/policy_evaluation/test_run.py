@@ -21,9 +21,10 @@ from torch import Tensor
 from scd_wm.cli import main
 from scd_wm.collect import make_env
 from scd_wm.imagined import imagined_env
-from scd_wm.played import play
+from scd_wm.played import Played, play
+from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import make_policy
-from scd_wm.policy_evaluation import playing
+from scd_wm.policy_evaluation import playing, starts
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.policy_evaluation.run import evaluate_policies, table
 from scd_wm.policy_evaluation.starts import simulated_starts
@@ -93,13 +94,32 @@ def test_a_dream_begins_from_the_real_first_frame_and_the_noise_is_the_same(
 ) -> None:
     env = make_env(ENV, 4)
     spec = load_world_model(dreamer).spec
-    starts = simulated_starts(env, spec, 3, 11, None)
-    dream = imagined_env(dreamer, starts.frames, max_steps=4, action_space=env.action_space)
-    for number, name in enumerate(starts.names):
+    begun = simulated_starts(env, spec, 3, 11, None)
+    dream = imagined_env(dreamer, begun.frames, max_steps=4, action_space=env.action_space)
+    for number, name in enumerate(begun.names):
         real, imagined = env.reset(seed=int(name))[0], dream.reset(options={"start": number})[0]
         for key, values in imagined.items():
             np.testing.assert_array_equal(values, real[key].astype(np.float32))
     env.close()
+
+
+def test_what_is_random_goes_by_the_number_of_an_episode_though_starts_are_refused(
+    dreamer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def spy(env: gym.Env, policy: Policy, seed: int, policy_seed: int) -> Played:
+        seeds.append((seed, policy_seed))
+        return play(env, policy, seed, policy_seed=policy_seed)
+
+    monkeypatch.setattr(starts, "honest_seeds", lambda *_: ([5, 9, 12], [6, 7]))
+    monkeypatch.setattr(playing, "play", spy)
+    config = replace(SMALL, episodes=3)
+    summary = evaluate_policies(dreamer, ENV, ["zero", "random"], tmp_path / "out", config)
+    assert seeds == 2 * [(5, 5), (9, 6), (12, 7)]
+    assert summary["starts_refused"] == ["6", "7"]
+    for row in rows_of(tmp_path / "out"):
+        assert int(row["seed"]) == {"5": 5, "9": 6, "12": 7}[row["start"]]
 
 
 def test_in_imagination_each_row_is_what_the_episode_alone_comes_to(
@@ -107,8 +127,8 @@ def test_in_imagination_each_row_is_what_the_episode_alone_comes_to(
 ) -> None:
     out, _ = evaluated
     env = make_env(ENV, 4)
-    starts = simulated_starts(env, load_world_model(dreamer).spec, 7, 5, None)
-    dream = imagined_env(dreamer, starts.frames, max_steps=4, action_space=env.action_space)
+    begun = simulated_starts(env, load_world_model(dreamer).spec, 7, 5, None)
+    dream = imagined_env(dreamer, begun.frames, max_steps=4, action_space=env.action_space)
     policy = make_policy("random", dream)
     for number, row in enumerate(pick(rows_of(out), policy="random", world="world_model")):
         seed = int(row["seed"])
