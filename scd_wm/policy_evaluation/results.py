@@ -248,7 +248,8 @@ def verdict(found: Mapping[str, Any]) -> str:
     else:
         start = f"Imagination ranks {policies} as reality does"
     of_shuffled = shuffled["spearman"]["value"]
-    as_well = rank is not None and of_shuffled is not None and of_shuffled >= rank
+    is_claimed = low is not None and low > 0
+    as_well = is_claimed and of_shuffled is not None and of_shuffled >= rank
     doubt = ", which rank them as well," if as_well else ""
     return f"{start}: {_numbers(own)}; under shuffled actions{doubt} {_numbers(shuffled)}"
 

@@ -160,15 +160,19 @@ def _write(
 def table(summary: Mapping[str, Any]) -> list[str]:
     """Return what a summary says as lines of text: policies, then how the worlds compare."""
     names = list(summary["policies"])
-    width = max(map(len, (*names, *MODEL_LABELS.values()))) + 2
+    width = max(22, *map(len, names)) + 2
     lines = [f"{'success':<{width}}{'real':>20}{'imagined':>20}{'shuffled actions':>20}"]
     for name in names:
         worlds = [summary["policies"][name][w] for w in (REAL, WORLD_MODEL, SHUFFLED)]
         lines.append(f"{name:<{width}}" + "".join(f"{_share(world):>20}" for world in worlds))
     lines += ["", f"{'':<{width}}{'Pearson':>22}{'Spearman':>22}{'MMRV':>22}"]
-    for world, found in summary["ranking"]["success"].items():
+    ranking = summary["ranking"]
+    rows = {MODEL_LABELS[world]: found for world, found in ranking["success"].items()}
+    if (on_data := ranking.get("success on data", {}).get(WORLD_MODEL)) is not None:
+        rows["its episodes on data"] = on_data
+    for label, found in rows.items():
         cells = [estimate_text(found[name]) for name in ("pearson", "spearman", "mmrv")]
-        lines.append(f"{MODEL_LABELS[world]:<{width}}" + "".join(f"{c:>22}" for c in cells))
+        lines.append(f"{label:<{width}}" + "".join(f"{c:>22}" for c in cells))
     return [*lines, "", *_notes(summary)]
 
 

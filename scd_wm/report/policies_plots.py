@@ -79,13 +79,16 @@ def _points(
 ) -> None:
     """Draw policies, by number, with intervals both ways."""
     colour = ROLE_COLOURS[world]
+    numbers: dict[tuple[float, float], list[int]] = {}  # of the policies at each place
     for number, policy in enumerate(policies, start=1):
         real, imagined = policy["real"], policy[world]
         x, y = real[name], imagined[name]
         axes.hlines(y, *real[interval], color=colour, alpha=0.4, linewidth=1.2)
         axes.vlines(x, *imagined[interval], color=colour, alpha=0.4, linewidth=1.2)
         axes.plot(x, y, "o", color=colour, markersize=5)
-        _write(axes, str(number), x, y)
+        numbers.setdefault((x, y), []).append(number)
+    for (x, y), there in numbers.items():
+        _write(axes, ", ".join(map(str, there)), x, y)
     axes.set_title(MODEL_LABELS[world])
 
 

@@ -14,6 +14,7 @@ from scd_wm.policy_evaluation.episode import IMAGINED, REAL, Episode
 from scd_wm.policy_evaluation.films import choose, film
 from scd_wm.policy_evaluation.results import Results, verdict
 from scd_wm.report.policies_page import render_policies
+from scd_wm.report.policies_plots import success_scatter
 from scd_wm.report.video import decode_mp4
 
 RATES = {"bad <i>": 0.1, "fair": 0.5, "good": 0.9}
@@ -114,9 +115,19 @@ def test_the_verdict_says_what_the_numbers_say() -> None:
     as_good = results(RATES)
     as_good["ranking"]["success"][SHUFFLED] = as_good["ranking"]["success"][WORLD_MODEL]
     assert "under shuffled actions, which rank them as well, Pearson 1.00" in verdict(as_good)
+    turned["ranking"]["success"][SHUFFLED] = as_good["ranking"]["success"][WORLD_MODEL]
+    assert "under shuffled actions Pearson 1.00" in verdict(turned)
     nothing = results(dict.fromkeys(RATES, 0.0))
     assert verdict(nothing).startswith("Nothing can be said")
     assert "undefined" in text_of(page(nothing))
+
+
+def test_policies_at_one_place_share_a_label() -> None:
+    found = results(RATES)
+    policies = [{**found["policies"][p]} for p in ("fair", "good", "fair")]
+    svg = success_scatter(policies, [WORLD_MODEL])
+    assert ">1, 3</text>" in svg
+    assert ">2</text>" in svg
 
 
 def test_numbers_of_the_results_worked_by_hand() -> None:
