@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,8 +28,10 @@ from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import make_policy
 from scd_wm.policy_evaluation import playing, starts
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
+from scd_wm.policy_evaluation.films import PANEL_WIDTH
 from scd_wm.policy_evaluation.run import evaluate_policies, table
 from scd_wm.policy_evaluation.starts import simulated_starts
+from scd_wm.report.video import decode_mp4
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import load_world_model
 from tests.policy_evaluation.conftest import ENV
@@ -357,7 +361,14 @@ def test_with_cameras_there_are_films_and_a_model_that_knows_its_data_flags(
     for name, row in off["policies"].items():
         assert row["rest"]["real"]["episodes"] == 3 - row["flagged"], name
     page = (out / "report.html").read_text()
-    assert page.count("<video") == 2  # both worlds agree, of each policy
+    films = re.findall(r"data:video/mp4;base64,([^\"]*)", page)
+    assert len(films) == 2  # both worlds agree, of each policy
+    frames = decode_mp4(base64.b64decode(films[1]))
+    one, two = np.split(frames[:, :, : frames.shape[2] // 2 * 2], 2, axis=2)
+    assert one.shape[2] > PANEL_WIDTH  # both worlds are on it, from one start
+    inside = np.s_[40:-20, 20:-20]
+    assert np.abs(one[0][inside].astype(int) - two[0][inside]).mean() < 8
+    assert np.abs(two[4][inside].astype(int) - two[0][inside]).mean() > 0.1
     assert "http" not in page
     assert table(summary)[0].startswith("success")
     assert gym.registry  # the simulator's own is untouched
