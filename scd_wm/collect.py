@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 import scd_wm
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
+from scd_wm.evaluation.rates import wilson_interval
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import make_policy
 
@@ -210,15 +210,6 @@ def run_episode(env: gym.Env, policy: Policy, seed: int) -> Episode:
         episode.add_observation(observation)
         episode.add_step(float(reward), bool(terminated), info)
     return episode
-
-
-def wilson_interval(num_success: int, num_trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a success rate (Wilson 1927, eq. 2)."""
-    z = 1.959964
-    rate, spread = num_success / num_trials, z * z / num_trials
-    middle = (rate + spread / 2) / (1 + spread)
-    half = math.sqrt(rate * (1 - rate) * spread + spread * spread / 4) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _record(

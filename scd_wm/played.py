@@ -11,10 +11,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from scd_wm.collect import wilson_interval
 from scd_wm.envs.info import is_success
-from scd_wm.policies.protocol import Policy
+from scd_wm.evaluation.rates import wilson_interval
+from scd_wm.policies.protocol import BatchedPolicy, Policy
+
+Watch = Callable[[Mapping[str, np.ndarray], Mapping[str, Any], np.ndarray], None]
+"""Is shown observations (B, ...), info, and which episodes go on, (B,) bool, after every step."""
 
 MAX_REFUSED = 1000  # starts in a row that satisfy the goal already
 
@@ -31,7 +35,11 @@ class Played:
 
 
 def play(
-    env: gym.Env, policy: Policy, seed: int, before_step: Callable[[], None] | None = None
+    env: gym.Env,
+    policy: Policy,
+    seed: int,
+    before_step: Callable[[], None] | None = None,
+    policy_seed: int | None = None,
 ) -> Played:
     """Play one episode, to its end or to the first success.
 
@@ -40,9 +48,10 @@ def play(
         policy: Who acts.
         seed: Of the episode and of the policy.
         before_step: Called when an action is chosen and not yet taken.
+        policy_seed: Of the policy alone, if it has another.
     """
     observation, _ = env.reset(seed=seed)
-    policy.reset(seed)
+    policy.reset(seed if policy_seed is None else policy_seed)
     total, cpu_s, num_steps, success, is_over = 0.0, 0.0, 0, False, False
     while not is_over:
         started = time.process_time()
@@ -55,6 +64,52 @@ def play(
         total, num_steps = total + float(reward), num_steps + 1
         is_over = bool(terminated or truncated or success)
     return Played(seed, success, num_steps, total, cpu_s)
+
+
+def play_imagined(
+    envs: VectorEnv,
+    policy: BatchedPolicy,
+    seed: int,
+    starts: Sequence[int],
+    watch: Watch | None = None,
+    bar: Any = None,
+) -> list[Played]:
+    """Play an imagined episode from every start, each to its end or to the first success.
+
+    All are imagined in one batch, in which an episode that is over goes on unseen.
+
+    Args:
+        envs: The imagined environments, one a start.
+        policy: Who acts in all.
+        seed: Of the first episode, and of what its policy draws; those after it count on from it.
+        starts: Numbers of the starts.
+        watch: Is shown every frame, the first too; before each step is said who goes on.
+        bar: A progress bar of steps.
+    """
+    observations, info = envs.reset(seed=seed, options={"start": np.array(starts)})
+    policy.reset(seed)
+    count = envs.num_envs
+    alive, success = np.ones(count, bool), np.zeros(count, bool)
+    steps, returns, cpu_s = np.zeros(count, int), np.zeros(count), 0.0
+    if watch is not None:
+        watch(observations, info, alive)
+    while alive.any():
+        started = time.process_time()
+        actions = np.asarray(policy.act(observations))
+        cpu_s += (time.process_time() - started) / count * int(alive.sum())
+        observations, rewards, terminated, truncated, info = envs.step(actions)
+        if watch is not None:
+            watch(observations, info, alive)
+        steps[alive] += 1
+        returns[alive] += rewards[alive]
+        success |= alive & np.asarray(info.get("success", np.zeros(count, bool)))
+        alive &= ~(terminated | truncated | success)
+        if bar is not None:
+            bar.set_postfix_str(f"{success.sum()}/{count} succeeded", refresh=False)
+            bar.update()
+    share = cpu_s / steps.sum()
+    rows = zip(range(seed, seed + count), success, steps, returns, strict=True)
+    return [Played(s, bool(w), int(n), float(r), share * n) for s, w, n, r in rows]
 
 
 def honest_seeds(env: gym.Env, first: int, count: int) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ Axes: B episodes at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scd_wm.evaluate_run import check_out, default_device
-from scd_wm.played import Played, as_csv, play, sum_up
+from scd_wm.played import Played, as_csv, play, play_imagined, sum_up
 from scd_wm.policies.batched import check_policy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy
@@ -198,30 +198,17 @@ def imagine_all(
     Returns:
         The episodes, and pictures of the first `videos`.
     """
-    envs, seed = place.batch(), place.seeds[0]
-    observations, _ = envs.reset(seed=seed, options={"start": np.array(place.chosen)})
-    policy.reset(seed)
-    count = envs.num_envs
-    alive, success = np.ones(count, bool), np.zeros(count, bool)
-    steps, returns, cpu_s = np.zeros(count, int), np.zeros(count), 0.0
-    films = _films(videos, count)
-    _film(films, observations, alive)
+    films = _films(videos, len(place.seeds))
     with tqdm(total=place.max_steps, unit="step") as bar:
-        while alive.any():
-            started = time.process_time()
-            actions = np.asarray(policy.act(observations))
-            cpu_s += (time.process_time() - started) / count * int(alive.sum())
-            observations, rewards, terminated, truncated, info = envs.step(actions)
-            _film(films, observations, alive)
-            steps[alive] += 1
-            returns[alive] += rewards[alive]
-            success |= alive & np.asarray(info.get("success", np.zeros(count, bool)))
-            alive &= ~(terminated | truncated | success)
-            bar.set_postfix_str(f"{success.sum()}/{count} succeeded", refresh=False)
-            bar.update()
-    share = cpu_s / steps.sum()
-    rows = zip(place.seeds, success, steps, returns, strict=True)
-    return [Played(s, bool(w), int(n), float(r), share * n) for s, w, n, r in rows], films
+        played = play_imagined(
+            place.batch(),
+            policy,
+            place.seeds[0],
+            place.chosen,
+            lambda observations, _, alive: _film(films, observations, alive),
+            bar,
+        )
+    return played, films
 
 
 def _by_robomimic(policy: RobomimicPolicy, place: World, videos: int) -> tuple[list[Played], Films]:
@@ -269,7 +256,7 @@ def _films(videos: int, episodes: int) -> Films:
     return [[] for _ in range(min(videos, episodes))]
 
 
-def _film(films: Films, observations: dict[str, np.ndarray], alive: np.ndarray) -> None:
+def _film(films: Films, observations: Mapping[str, np.ndarray], alive: np.ndarray) -> None:
     """Keep a picture of every filmed episode that was not over before."""
     for row, film in enumerate(films):
         picture = picture_of({k: v[row] for k, v in observations.items()}) if alive[row] else None

@@ -31,6 +31,7 @@ from scd_wm.imagine_run import ImagineConfig
 from scd_wm.plan_run import PlanConfig
 from scd_wm.play.run import PlayConfig
 from scd_wm.policies.mpc import MPCConfig
+from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.rollout_run import RolloutConfig
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,7 @@ NAMES = (
     "evaluate",
     "train-policy",
     "rollout",
+    "evaluate-policies",
     "plan",
     "play",
     "bench",
@@ -118,6 +120,8 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     _same_defaults(["plan", "run", "env", "--out", "o"], PlanConfig(), planners="planner")
     _same_defaults(["plan", "run", "env", "--out", "o"], MPCConfig())
     _same_defaults(["rollout", "p", "world", "--out", "o"], RolloutConfig())
+    command = ["evaluate-policies", "run", "env", "--policies", "p", "q", "--out", "o"]
+    _same_defaults(command, PolicyEvaluationConfig())
     _same_defaults(["train-policy", "data", "--out", "o"], PolicyConfig(), crop="random_crop")
     _same_defaults(["calibrate", "run"], CalibrationConfig())
     minutes = inspect.signature(demo).parameters["minutes"].default

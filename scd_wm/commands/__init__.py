@@ -11,7 +11,7 @@ from scd_wm.commands.calibrate import add_calibrate
 from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
-from scd_wm.commands.policies import add_rollout, add_train_policy
+from scd_wm.commands.policies import add_evaluate_policies, add_rollout, add_train_policy
 from scd_wm.commands.study import add_study
 from scd_wm.commands.training import add_train
 
@@ -26,6 +26,7 @@ COMMANDS = (
     add_evaluate,
     add_train_policy,
     add_rollout,
+    add_evaluate_policies,
     add_plan,
     add_play,
     add_bench,

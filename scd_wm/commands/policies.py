@@ -1,8 +1,9 @@
-"""The commands about policies: `train-policy` and `rollout`."""
+"""The commands about policies: `train-policy`, `rollout` and `evaluate-policies`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
@@ -129,3 +130,87 @@ def run_rollout(args: argparse.Namespace) -> None:
     )
     summary = rollout_run(args.policy, args.world, args.out, config)
     show_table(f"rolled out {args.policy} in {args.world}: {args.out}", table(summary))
+
+
+def add_evaluate_policies(commands: Commands) -> argparse.ArgumentParser:
+    """Declare `evaluate-policies`."""
+    what = "Does a world model rank policies as a simulator, or a table of real results, does?"
+    parser = command(commands, "evaluate-policies", what, run_evaluate_policies)
+    parser.add_argument("run", metavar="RUN", help="run folder or shipped model: imagination")
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        nargs="?",
+        help="Gymnasium id, such as scd_wm/PushT-v0: the simulator; with --real its starts alone",
+    )
+    parser.add_argument(
+        "--policies",
+        metavar="POLICY",
+        nargs="+",
+        required=True,
+        help="two or more, [NAME=]POLICY[@noise=X]: checkpoint of robomimic (.pth), random, zero, "
+        "or module:function; X is the deviation of noise on its actions, in halves of their range",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder to write")
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", default=50, help="of each policy, at most"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the first episode")
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="of an episode; default: the environment's limit"
+    )
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="sampler steps of a frame; default: the model's"
+    )
+    parser.add_argument(
+        "--real",
+        type=Path,
+        metavar="TABLE",
+        help="CSV of real results in place of the simulator: policy, start (or seed), success, and "
+        "return if it is known",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DATA", help="without ENV: recording of the table's starts"
+    )
+    parser.add_argument(
+        "--off-data",
+        type=float,
+        metavar="X",
+        default=0.99,
+        help="uncertainty above which an imagined episode has left the data",
+    )
+    parser.add_argument(
+        "--off-data-frames", type=int, metavar="N", default=3, help="that are so in a row"
+    )
+    parser.add_argument(
+        "--at-once", type=int, metavar="N", default=25, help="episodes imagined in one batch"
+    )
+    parser.add_argument(
+        "--videos", type=int, metavar="N", default=1, help="of each kind for each policy"
+    )
+    parser.add_argument("--resamples", type=int, metavar="N", default=2000, help="of the bootstrap")
+    return parser
+
+
+def run_evaluate_policies(args: argparse.Namespace) -> None:
+    """Run `evaluate-policies`."""
+    from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
+    from scd_wm.policy_evaluation.run import evaluate_policies, table
+
+    config = PolicyEvaluationConfig(
+        episodes=args.episodes,
+        seed=args.seed,
+        max_steps=args.max_steps,
+        num_steps=args.num_steps,
+        real=args.real,
+        data=args.data,
+        off_data=args.off_data,
+        off_data_frames=args.off_data_frames,
+        at_once=args.at_once,
+        videos=args.videos,
+        resamples=args.resamples,
+    )
+    summary = evaluate_policies(args.run, args.env, args.policies, args.out, config)
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of a launcher
+        print("\n".join(("", *table(summary))))
+        show_table(f"evaluated policies in {args.run}", [("report", summary["report"])])

@@ -18,6 +18,16 @@ class Video:
     mp4: bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpisodeFilm:
+    """A real episode of a policy beside the same one in imagination."""
+
+    policy: str
+    kind: str  # why it is shown: "agree", "disagree", or "judge" where the imagined is in doubt
+    caption: str
+    mp4: bytes
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image to be shown."""

@@ -1,0 +1,1 @@
+"""`scd-wm evaluate-policies`: the same policies from the same starts, really and in imagination."""
