@@ -34,8 +34,8 @@ from scd_wm.success_classifier import (
     network_inputs,
     save_success_classifier,
 )
+from scd_wm.success_training import ClassifierTraining, train_classifier
 from scd_wm.training import files
-from scd_wm.training.classifier_trainer import ClassifierTraining, train_classifier
 from scd_wm.training.provenance import versions
 from scd_wm.training.run_data import SPLIT_SEED, describe_data, layout_spec
 

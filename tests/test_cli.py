@@ -40,6 +40,7 @@ NAMES = (
     "convert",
     "train",
     "train-autoencoder",
+    "train-success",
     "calibrate",
     "imagine",
     "evaluate",

@@ -28,7 +28,7 @@ def add_train_success(commands: Commands) -> argparse.ArgumentParser:
 def run_train_success(args: argparse.Namespace) -> None:
     """Run `train-success`."""
     from scd_wm.fit_success_classifier import fit_success_classifier
-    from scd_wm.training.classifier_trainer import ClassifierTraining
+    from scd_wm.success_training import ClassifierTraining
 
     fitted = fit_success_classifier(
         args.data,

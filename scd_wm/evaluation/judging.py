@@ -67,9 +67,7 @@ class Judged:
         return {**vars(self), "base_rate": self.base_rate, **scores}
 
 
-def judge(
-    probability: ArrayLike, happened: ArrayLike, episodes: ArrayLike, *, seed: int
-) -> Judged:
+def judge(probability: ArrayLike, happened: ArrayLike, episodes: ArrayLike, *, seed: int) -> Judged:
     """Score probabilities; intervals resample whole episodes.
 
     Args:
@@ -99,7 +97,7 @@ def judge(
 def auroc(probability: Array, happened: Array, weights: Array | None = None) -> float:
     """Return the chance that where it happened the probability is higher than where it did not.
 
-    The area under the receiver operating characteristic (Hanley and McNeil 1982); equals count half.
+    The area under the receiver operating characteristic (Hanley and McNeil 1982); ties count half.
 
     Args:
         probability: (N,).

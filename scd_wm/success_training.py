@@ -96,7 +96,9 @@ def train_classifier(
             torch.autograd.backward(loss)
             value = loss.item()
             if not math.isfinite(value):
-                raise FloatingPointError(f"the loss of step {step + 1} is {value}; look at the data")
+                raise FloatingPointError(
+                    f"the loss of step {step + 1} is {value}; look at the data"
+                )
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
             optimizer.step()
