@@ -39,7 +39,7 @@ from scd_wm.training import files
 from scd_wm.training.provenance import versions
 from scd_wm.training.run_data import SPLIT_SEED, describe_data, layout_spec
 
-MAX_SCORED = 20_000  # held-out frames that are scored, spread evenly
+MAX_SCORED = 50_000  # held-out frames that are scored, spread evenly
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,6 @@ def train_classifier(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     happened = torch.from_numpy(np.arange(config.batch_size) < num_successes).float()
-    network.train()
     with tqdm(total=config.steps, unit="step", desc="success classifier") as bar:
         for step, chosen in enumerate(_batches(success, num_successes, config)):
             frames = degrade(read(chosen), network, config, step)
@@ -106,7 +105,6 @@ def train_classifier(
             if step % SHOWN_EVERY == 0:
                 bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
             bar.update()
-    network.eval()
 
 
 def degrade(

@@ -1,4 +1,4 @@
-"""A classifier that tells success from a frame: it learns, is calibrated, and comes back from disk."""
+"""A classifier that tells success from a frame: it learns, is calibrated, and can be kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -97,9 +96,10 @@ def test_probabilities_are_those_of_the_data_though_successes_are_drawn_more_oft
     success = random.random(len(x)) < true
     torch.manual_seed(0)
     learner = SuccessNetwork(spec, ClassifierConfig(width=16))
-    read: Callable[[Any], dict[str, torch.Tensor]] = lambda chosen: {
-        "x": torch.from_numpy(x[chosen])
-    }
+
+    def read(chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"x": torch.from_numpy(x[chosen])}
+
     train_classifier(learner, success, read, ClassifierTraining(steps=600, batch_size=128))
     found = SuccessClassifier(learner)({"x": x})
     for share, where in ((0.08, x[:, 0] > 0.2), (0.01, x[:, 0] < -0.2)):
@@ -213,7 +213,7 @@ def test_a_folder_that_holds_something_else_is_said_to(tmp_path: Path) -> None:
     save_success_classifier(network(), tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"sizes": {"depth": 3}}))
-    with pytest.raises(ValueError, match="does not fit this version: .*depth"):
+    with pytest.raises(ValueError, match=r"does not fit this version: .*depth"):
         load_success_classifier(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"format": "scd_wm model"}))
     with pytest.raises(ValueError, match="is of 'scd_wm model', version 1; a success classifier"):
