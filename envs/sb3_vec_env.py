@@ -54,7 +54,8 @@ class SB3VecEnv(VecEnv):
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError("a vector environment takes the same options for all; give one dict")
-        seeds = None if self._seeds[0] is None else list(self._seeds)
+        # Gymnasium's base class speaks of one seed, all its vector environments take one for each.
+        seeds: Any = None if self._seeds[0] is None else list(self._seeds)
         observations, infos = self.envs.reset(seed=seeds, options=options or None)
         self.reset_infos = [row_info(infos, row) for row in range(self.num_envs)]
         self._reset_seeds()
@@ -70,7 +71,7 @@ class SB3VecEnv(VecEnv):
         observations, rewards, terminated, truncated, infos = self.envs.step(self._actions)
         over = terminated | truncated
         rows = [row_info(infos, row) for row in range(self.num_envs)]
-        for row in np.flatnonzero(over):
+        for row in np.flatnonzero(over).tolist():
             last = infos["final_obs"][row]
             self.reset_infos[row] = {k: v for k, v in rows[row].items() if k not in FINAL}
             rows[row] = row_info(infos["final_info"], row) | {"terminal_observation": last}
@@ -84,7 +85,8 @@ class SB3VecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """Return what each sub-environment renders, (H, W, 3) uint8."""
-        return list(self.envs.render() or [None] * self.num_envs)
+        images: Any = self.envs.render()
+        return [None] * self.num_envs if images is None else list(images)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of the vector environment, once for each index."""
