@@ -1,10 +1,11 @@
 """Any Gymnasium vector environment as Stable-Baselines3 wants it: learning inside imagination.
 
-    envs = gym.make_vec("scd_wm/Imagined-v0", num_envs=64, vector_kwargs={...})
-    PPO("MultiInputPolicy", SB3VecEnv(envs)).learn(500_000)
+    envs = gym.make_vec(
+        "scd_wm/Imagined-v0", num_envs=64, model="runs/lift", autoreset_mode="SameStep"
+    )
+    PPO("MultiInputPolicy", SB3VecEnv(envs)).learn(100_000)
 
-Stable-Baselines3 has vector environments of its own, made of single ones; one that takes a batched
-step, as a world model does, has no single ones.
+Stable-Baselines3 makes its own vector environments from single ones, and knows no others.
 
 Axes: B sub-environments.
 """

@@ -1,7 +1,7 @@
 """Learn a policy inside a world model with Stable-Baselines3, and play it in the simulator.
 
-PPO sees nothing but what the world model imagines, from starts that the model was not trained on;
-its episodes in the simulator, before and after, are played on seeds of their own. With
+PPO sees nothing but what the world model imagines after the first frames of recorded episodes; its
+episodes in the simulator, before and after, are played on seeds of their own. With
 `--simulator` it learns in the simulator itself, from as many steps.
 
 usage: python scripts/learn_in_imagination.py RUN ENV [--steps N] [--seeds 0,1,2] [--simulator]
@@ -23,10 +23,13 @@ from stable_baselines3.common.vec_env import VecMonitor
 from scd_wm.console import number_list
 from scd_wm.envs.sb3_vec_env import SB3VecEnv
 from scd_wm.evaluation.bootstrap import bootstrap_mean
+from scd_wm.evaluation.clips import ClipPlace
+from scd_wm.evaluation.evaluate import read_clips
+from scd_wm.imagined import imagined_vector_env
+from scd_wm.rollout_worlds import recorded_limit
+from scd_wm.training.run_data import open_run_parts
 
 NUM_ENVS = 64  # that are learned in at once
-NUM_STARTS = 512  # recorded frames that imagined episodes begin at
-IMAGINED_STEPS = 50  # of an episode; shorter than the simulator's, as starts are in its midst too
 NUM_EPISODES = 50  # in the simulator, before and after
 FIRST_SEED = 900_000  # of those episodes
 ROUNDS = 4  # of learning, after each of which the return is shown
@@ -40,14 +43,14 @@ def simulated(env_id: str, count: int) -> VectorEnv:
 
 
 def imagined(run: str) -> VectorEnv:
-    """Return what a world model imagines, one sampler step a frame."""
-    return gym.make_vec(
-        "scd_wm/Imagined-v0",
-        num_envs=NUM_ENVS,
-        model=run,
-        history=1,
-        num_starts=NUM_STARTS,
-        max_steps=IMAGINED_STEPS,
+    """Return what a world model imagines after first frames of its data, one sampler step each."""
+    recorded, _ = open_run_parts(run)
+    places = [ClipPlace(episode, 0) for episode in range(len(recorded.episodes))]
+    return imagined_vector_env(
+        run,
+        read_clips(recorded, places, 1),
+        NUM_ENVS,
+        max_steps=recorded_limit(recorded),
         num_steps=1,
         autoreset_mode="SameStep",
     )
