@@ -1,9 +1,10 @@
 """Learn to push the T inside a world model, with Stable-Baselines3, and play it in the simulator.
 
-PPO sees nothing but what the world model imagines after the first frames of recorded episodes; its
-episodes in the simulator, before and after, are played on seeds of their own. The reward is made
-of what is observed, in both worlds alike. With `--simulator` PPO learns in the simulator itself,
-from as many steps.
+PPO sees nothing but what the world model imagines after recorded frames. It imagines few steps at a
+time, since what a policy finds to be good in a long dream is often a mistake of the dream's. Its
+episodes in the simulator, before and after, are longer, and played on seeds of their own. The
+reward is made of what is observed, in both worlds alike. With `--simulator` PPO learns in the
+simulator itself, from as many steps.
 
 usage: python scripts/learn_in_imagination.py RUN [--steps N] [--seeds 0,1,2] [--simulator]
 """
@@ -26,13 +27,13 @@ from scd_wm.console import number_list
 from scd_wm.envs.push_t import PushT
 from scd_wm.envs.sb3_vec_env import SB3VecEnv
 from scd_wm.evaluation.bootstrap import bootstrap_mean
-from scd_wm.evaluation.clips import ClipPlace
-from scd_wm.evaluation.evaluate import read_clips
 from scd_wm.imagined import imagined_vector_env
 from scd_wm.training.run_data import open_run_parts
 
 ENV = "scd_wm/PushTState-v0"
-MAX_STEPS = 100  # of an episode
+MAX_STEPS = 100  # of an episode in the simulator
+IMAGINED_STEPS = 20  # of an imagined one; its end is one by time, whose value PPO estimates
+NUM_STARTS = 4096  # recorded frames that those begin at
 NUM_ENVS = 64  # that are learned in at once
 NUM_EPISODES = 50  # in the simulator, before and after
 FIRST_SEED = 900_000  # of those episodes
@@ -70,14 +71,15 @@ def simulated(count: int) -> VectorEnv:
 
 
 def imagined(run: str) -> VectorEnv:
-    """Return what a world model imagines after first frames of its data, one sampler step each."""
+    """Return what a world model imagines after frames of its data, one sampler step each."""
     recorded, _ = open_run_parts(run)
-    places = [ClipPlace(episode, 0) for episode in range(len(recorded.episodes))]
     envs = imagined_vector_env(
         run,
-        read_clips(recorded, places, 1),
+        recorded,
         NUM_ENVS,
-        max_steps=MAX_STEPS,
+        history=1,
+        num_starts=NUM_STARTS,
+        max_steps=IMAGINED_STEPS,
         num_steps=1,
         autoreset_mode="SameStep",
     )
