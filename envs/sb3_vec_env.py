@@ -119,11 +119,12 @@ def row_info(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
     """Return what a vector environment's infos say of one sub-environment.
 
     Args:
-        infos: Arrays by key, (B, ...), each with the mask "_key" of those that it speaks of.
+        infos: Arrays by key, (B, ...), with the mask "_key" of those that it speaks of; without one
+            it speaks of all.
         row: Which sub-environment.
     """
     return {
         key: row_info(values, row) if isinstance(values, Mapping) else values[row]
         for key, values in infos.items()
-        if not key.startswith("_") and infos[f"_{key}"][row]
+        if not key.startswith("_") and (f"_{key}" not in infos or infos[f"_{key}"][row])
     }

@@ -27,7 +27,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor
 
-from scd_wm.envs.sb3_vec_env import SB3VecEnv
+from scd_wm.envs.sb3_vec_env import SB3VecEnv, row_info
 
 MAX_STEPS = 8
 SPEED = 0.3  # of the point, a step
@@ -136,6 +136,12 @@ def test_an_imagined_environment_passes_the_checks_of_stable_baselines() -> None
 def test_a_vector_environment_that_resets_a_step_late_is_refused() -> None:
     with pytest.raises(ValueError, match=r"got .*NEXT_STEP.* autoreset_mode='SameStep'"):
         SB3VecEnv(SyncVectorEnv([Point]))
+
+
+def test_infos_are_divided_by_their_masks_where_they_have_any() -> None:
+    ended = np.array([False, True])  # as of gymnasium's RecordEpisodeStatistics
+    infos = {"episode": {"r": np.array([0.0, 2.0])}, "_episode": ended}
+    assert [row_info(infos, row) for row in (0, 1)] == [{}, {"episode": {"r": 2.0}}]
 
 
 def test_attributes_and_methods_are_of_all_or_none() -> None:
