@@ -41,6 +41,7 @@ NAMES = (
     "convert",
     "train",
     "train-autoencoder",
+    "train-success",
     "calibrate",
     "imagine",
     "evaluate",

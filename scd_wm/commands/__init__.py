@@ -13,6 +13,7 @@ from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
 from scd_wm.commands.policies import add_evaluate_policies, add_rollout, add_train_policy
 from scd_wm.commands.study import add_study
+from scd_wm.commands.success import add_train_success
 from scd_wm.commands.training import add_train
 
 COMMANDS = (
@@ -21,6 +22,7 @@ COMMANDS = (
     add_convert,
     add_train,
     add_train_autoencoder,
+    add_train_success,
     add_calibrate,
     add_imagine,
     add_evaluate,
