@@ -173,6 +173,12 @@ def add_evaluate_policies(commands: Commands) -> argparse.ArgumentParser:
         "--data", type=Path, metavar="DATA", help="without ENV: recording of the table's starts"
     )
     parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="DIR",
+        help="of `scd-wm train-success`: a second opinion on success in imagined frames",
+    )
+    parser.add_argument(
         "--off-data",
         type=float,
         metavar="X",
@@ -204,6 +210,7 @@ def run_evaluate_policies(args: argparse.Namespace) -> None:
         num_steps=args.num_steps,
         real=args.real,
         data=args.data,
+        classifier=args.classifier,
         off_data=args.off_data,
         off_data_frames=args.off_data_frames,
         at_once=args.at_once,

@@ -22,6 +22,7 @@ class PolicyEvaluationConfig:
     num_steps: int | None = None  # sampler steps of an imagined frame; None takes the model's own
     real: Path | None = None  # table of real results that stands in for the simulator
     data: Path | None = None  # where a table's starts are recorded, if not in a simulator
+    classifier: Path | None = None  # of `scd-wm train-success`: judges imagined frames
     off_data: float = 0.99  # uncertainty above which an episode has left the data
     off_data_frames: int = 3  # in a row that must be above it: of 200 real frames two are by chance
     at_once: int = 25  # episodes imagined in one batch, at most; others differ by rounding only

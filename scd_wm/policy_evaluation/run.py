@@ -32,6 +32,7 @@ from scd_wm.policy_evaluation.results import Results, verdict
 from scd_wm.report.build import write_bytes
 from scd_wm.report.items import EpisodeFilm
 from scd_wm.report.policies_page import render_policies
+from scd_wm.success_classifier import load_success_classifier
 from scd_wm.training import files
 from scd_wm.training.trainer import make_accelerator
 
@@ -78,8 +79,12 @@ def evaluate_policies(
     out, started = Path(out), time.perf_counter()
     config = PolicyEvaluationConfig() if config is None else config
     check_out(out, FORMAT)
+    if judge is not None and config.classifier is not None:
+        raise ValueError("give a judge or a classifier, not both")
     said, accelerator = parse_policies(policies), make_accelerator()
     device = device or str(accelerator.device)
+    if config.classifier is not None:
+        judge = load_success_classifier(config.classifier, device)
     with open_stage(run, env_id, said, config, device, judge) as (stage, contestants):
         played = _play_all(stage, contestants, accelerator)
     episodes = [e for batch in played for e in batch.episodes]
