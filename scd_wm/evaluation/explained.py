@@ -1,0 +1,78 @@
+"""How much of what really was a prediction explains: R2, over stretches of the horizon.
+
+Axes: N clips, T frames, A values, K stretches, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scd_wm.evaluation.bootstrap import Interval, quantiles, resample_sums
+
+Array = NDArray[np.float64]
+CONSTANT = 1e-12  # variance, as a share of the mean square, below which a value does not vary
+
+
+def stretches(horizons: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the first and last imagined frame of each stretch that ends at a horizon."""
+    starts = [1, *(h + 1 for h in horizons[:-1])]
+    return tuple(zip(starts, horizons, strict=True))
+
+
+def stretch_name(stretch: tuple[int, int]) -> str:
+    """Return a stretch as text: "1" or "2 to 4"."""
+    first, last = stretch
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def explained(
+    real: Array,
+    predicted: Array,
+    episodes: ArrayLike,
+    horizons: Sequence[int],
+    *,
+    seed: int,
+    num_resamples: int,
+) -> Interval:
+    """R2 (coefficient of determination) on each stretch, the mean over the values that vary.
+
+    1 is perfect, 0 as good as the mean of what really was, and there is no lower bound.
+
+    Args:
+        real: (N, T, A); NaN where it is not known.
+        predicted: (N, T, A); NaN where there is none.
+        episodes: Of each clip, (N,), which are resampled.
+        horizons: Last frames of the stretches, ascending, counted from 1.
+        seed: Of the resampling.
+        num_resamples: R.
+
+    Returns:
+        (K,); NaN where nothing varies.
+    """
+    known = ~(np.isnan(real) | np.isnan(predicted)).any(axis=2, keepdims=True)
+    y, error = np.where(known, real, 0.0), np.where(known, predicted - real, 0.0)
+    centred = np.where(known, y - y.sum(axis=(0, 1)) / max(1, int(known.sum())), 0.0)
+    count = np.broadcast_to(known, y.shape).astype(np.float64)
+    moments = np.stack([count, centred, centred**2, error**2], axis=1)  # (N, 4, T, A)
+    spans = stretches(horizons)
+    parts = np.stack([moments[:, :, a - 1 : b].sum(axis=2) for a, b in spans], axis=2)
+    total, drawn = resample_sums(parts, episodes, seed=seed, num_resamples=num_resamples)
+    low, high = quantiles(_r2(drawn, total), 0.025)
+    clips = np.stack([known[:, a - 1 : b].any(axis=(1, 2)).sum() for a, b in spans])
+    return Interval(_r2(total[None], total)[0], low, high, clips)
+
+
+def _r2(sums: Array, total: Array) -> Array:
+    """Return R2, (R, K), of sums, (R, 4, K, A): count, values, squares and squared errors.
+
+    Values that do not vary in `total`, (4, K, A), do not count, in no resample.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = sums[:, 2] - sums[:, 1] ** 2 / sums[:, 0]  # (R, K, A)
+        varies = total[2] - total[1] ** 2 / total[0] > CONSTANT * total[2]
+        shares = np.where(varies & (spread > 0), 1 - sums[:, 3] / spread, np.nan)
+        counted = ~np.isnan(shares)
+        return np.where(counted, shares, 0.0).sum(axis=2) / counted.sum(axis=2)
