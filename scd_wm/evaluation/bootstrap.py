@@ -9,6 +9,7 @@ Axes: N clips, T frames, G groups (episodes), R resamples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,11 @@ class Interval:
         what float32 rounds.
         """
         return bool(self.low[index] > ROUNDING or self.high[index] < -ROUNDING)
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON has it: None in place of NaN and infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 def bootstrap_mean(

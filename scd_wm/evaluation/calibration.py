@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scd_wm.evaluation.bootstrap import quantiles, resample_sums
+from scd_wm.evaluation.bootstrap import finite, quantiles, resample_sums
 
 Array = NDArray[np.float64]
 NUM_BINS = 10  # of equal width
@@ -52,7 +52,10 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers in JSON types."""
-        values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()}
+        values = {
+            k: [finite(x) for x in v] if isinstance(v, np.ndarray) else v
+            for k, v in vars(self).items()
+        }
         return values | {"base_rate": self.base_rate, "num_frames": int(self.count.sum())}
 
 
@@ -88,7 +91,8 @@ def calibrate(
     p, y = np.where(known, probability, 0.0), np.where(known, happened, 0.0)
     place = np.minimum((p * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     member = (place[..., None] == np.arange(NUM_BINS)) & known[..., None]  # (N, T, K)
-    parts = np.stack([member.sum(axis=1), *((member * v[..., None]).sum(axis=1) for v in (p, y))], 1)
+    sums = [member.sum(axis=1), *((member * v[..., None]).sum(axis=1) for v in (p, y))]
+    parts = np.stack(sums, axis=1)  # (N, 3, K)
     total, drawn = resample_sums(
         parts.astype(np.float64), episodes, seed=seed, num_resamples=num_resamples
     )

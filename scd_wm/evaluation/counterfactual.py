@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scd_wm.evaluation.bootstrap import Interval, quantiles, resample_sums
+from scd_wm.evaluation.bootstrap import Interval, finite, quantiles, resample_sums
 from scd_wm.evaluation.explained import stretches
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Divergence:
     def to_json(self) -> dict[str, Any]:
         """Return the numbers in JSON types."""
         numbers = {
-            name: {k: getattr(interval, k).tolist() for k in ("mean", "low", "high")}
+            name: {k: [finite(x) for x in getattr(interval, k)] for k in ("mean", "low", "high")}
             for name, interval in (
                 ("slope", self.slope),
                 ("cosine", self.cosine),

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scd_wm.evaluation.bootstrap import Interval, quantiles, resample_sums
 
 Array = NDArray[np.float64]
-CONSTANT = 1e-12  # variance, as a share of the mean square, below which a value does not vary
+CONSTANT = 1e-6  # deviation, as a share of the largest value, below which a value does not vary
 
 
 def stretches(horizons: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -37,9 +37,11 @@ def explained(
     seed: int,
     num_resamples: int,
 ) -> Interval:
-    """R2 (coefficient of determination) on each stretch, the mean over the values that vary.
+    """R2 (coefficient of determination) on each stretch, over all values that vary.
 
-    1 is perfect, 0 as good as the mean of what really was, and there is no lower bound.
+    1 is perfect, 0 as good as the stretch's mean of what really was, and there is no lower bound.
+    Values are weighed by their deviation over all frames, so that one which is nearly constant in
+    some stretch does not decide there.
 
     Args:
         real: (N, T, A); NaN where it is not known.
@@ -54,25 +56,23 @@ def explained(
     """
     known = ~(np.isnan(real) | np.isnan(predicted)).any(axis=2, keepdims=True)
     y, error = np.where(known, real, 0.0), np.where(known, predicted - real, 0.0)
-    centred = np.where(known, y - y.sum(axis=(0, 1)) / max(1, int(known.sum())), 0.0)
-    count = np.broadcast_to(known, y.shape).astype(np.float64)
+    total_known = max(1, int(known.sum()))
+    centred = np.where(known, y - y.sum(axis=(0, 1)) / total_known, 0.0)
+    deviation = np.sqrt((centred**2).sum(axis=(0, 1)) / total_known)  # (A,)
+    varies = deviation > CONSTANT * np.abs(y).max(axis=(0, 1))
+    unit = np.where(varies, deviation, np.inf)
+    centred, error = centred / unit, error / unit
     moments = np.stack([count, centred, centred**2, error**2], axis=1)  # (N, 4, T, A)
     spans = stretches(horizons)
     parts = np.stack([moments[:, :, a - 1 : b].sum(axis=2) for a, b in spans], axis=2)
     total, drawn = resample_sums(parts, episodes, seed=seed, num_resamples=num_resamples)
-    low, high = quantiles(_r2(drawn, total), 0.025)
+    low, high = quantiles(_r2(drawn), 0.025)
     clips = np.stack([known[:, a - 1 : b].any(axis=(1, 2)).sum() for a, b in spans])
-    return Interval(_r2(total[None], total)[0], low, high, clips)
+    return Interval(_r2(total[None])[0], low, high, clips)
 
 
-def _r2(sums: Array, total: Array) -> Array:
-    """Return R2, (R, K), of sums, (R, 4, K, A): count, values, squares and squared errors.
-
-    Values that do not vary in `total`, (4, K, A), do not count, in no resample.
-    """
+def _r2(sums: Array) -> Array:
+    """Return R2, (R, K), of sums, (R, 4, K, A): count, values, squares and squared errors."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = sums[:, 2] - sums[:, 1] ** 2 / sums[:, 0]  # (R, K, A)
-        varies = total[2] - total[1] ** 2 / total[0] > CONSTANT * total[2]
-        shares = np.where(varies & (spread > 0), 1 - sums[:, 3] / spread, np.nan)
-        counted = ~np.isnan(shares)
-        return np.where(counted, shares, 0.0).sum(axis=2) / counted.sum(axis=2)
+        spread = (sums[:, 2] - sums[:, 1] ** 2 / sums[:, 0]).sum(axis=2)  # (R, K)
+        return np.where(spread > 0, 1 - sums[:, 3].sum(axis=2) / spread, np.nan)

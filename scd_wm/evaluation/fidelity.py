@@ -5,12 +5,11 @@ Axes: K stretches of the horizon.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scd_wm.evaluation.bootstrap import Interval
+from scd_wm.evaluation.bootstrap import Interval, finite
 from scd_wm.evaluation.calibration import Calibration
 from scd_wm.evaluation.counterfactual import Counterfactual
 from scd_wm.evaluation.explained import stretch_name, stretches
@@ -53,14 +52,10 @@ def interval_json(names: Sequence[str], interval: Interval) -> dict[str, Any]:
     """Return an interval by the names of its entries, in JSON types; NaN is null."""
     return {
         name: {
-            "mean": _finite(interval.mean[i]),
-            "low": _finite(interval.low[i]),
-            "high": _finite(interval.high[i]),
+            "mean": finite(interval.mean[i]),
+            "low": finite(interval.low[i]),
+            "high": finite(interval.high[i]),
             "num_clips": int(interval.count[i]),
         }
         for i, name in enumerate(names)
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -72,16 +72,17 @@ def agreement(
     model's pictures with the vectors it imagined of another clip.
     """
     scores: dict[str, dict[str, Array]] = {WORLD_MODEL: {}, REAL: {}, OTHER_CLIP: {}}
+    imagined = readings[WORLD_MODEL]
     for name, count in positions.items():
-        if f"seen/{name}" not in readings[WORLD_MODEL]:
+        if f"seen/{name}" not in imagined:
             continue
         for model in (WORLD_MODEL, REAL):
             seen, own = readings[model][f"seen/{name}"], readings[model][f"own/{name}"]
             scores[model][f"{AGREEMENT}/{name}"] = _distance(seen, own[..., :count])
         if len(episodes) > 1:
             giver = derangement([str(e) for e in episodes], seed)
-            seen, own = readings[WORLD_MODEL][f"seen/{name}"], readings[WORLD_MODEL][f"own/{name}"][giver]
-            scores[OTHER_CLIP][f"{AGREEMENT}/{name}"] = _distance(seen, own[..., :count])
+            own = imagined[f"own/{name}"][giver][..., :count]
+            scores[OTHER_CLIP][f"{AGREEMENT}/{name}"] = _distance(imagined[f"seen/{name}"], own)
     return {model: values for model, values in scores.items() if values}
 
 
@@ -161,9 +162,7 @@ def measure_fidelity(
     )
 
 
-def _frechet(
-    readings: Readings, episodes: Sequence[int], seed: int
-) -> tuple[FrechetResult, ...]:
+def _frechet(readings: Readings, episodes: Sequence[int], seed: int) -> tuple[FrechetResult, ...]:
     """Compare all features, every frame a sample."""
     results = []
     for reading in [name for name in readings[REAL] if name.startswith("features ")]:

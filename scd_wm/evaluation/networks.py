@@ -54,8 +54,9 @@ class Networks:
         self, cameras: Sequence[str], spec: Spec, horizons: Sequence[int]
     ) -> dict[str, str]:
         """Say what cannot be measured, and why."""
-        reasons = {}
-        small = [n for n in cameras if min(spec.cameras[n].height, spec.cameras[n].width) < SMALLEST]
+        reasons: dict[str, str] = {}
+        sizes = {n: min(spec.cameras[n].height, spec.cameras[n].width) for n in cameras}
+        small = [n for n, size in sizes.items() if size < SMALLEST]
         if not cameras:
             return {"ST-LPIPS and Frechet distances": "the world has no cameras"}
         if self.perceptual is None:
@@ -65,7 +66,7 @@ class Networks:
         if self.video is None:
             reasons["FVD"] = "no I3D weights were given; see --i3d"
         elif horizons[-1] < FEWEST_FRAMES:
-            reasons["FVD"] = f"{horizons[-1]} imagined frames are too few, I3D needs {FEWEST_FRAMES}"
+            reasons["FVD"] = f"I3D needs {FEWEST_FRAMES} imagined frames, there are {horizons[-1]}"
         return reasons
 
     def infos(self, cameras: Sequence[str]) -> dict[str, MetricInfo]:

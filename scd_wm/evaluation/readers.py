@@ -12,10 +12,12 @@ Axes: B clips, T frames, A values of an action, D values of a vector.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from scd_wm.clip import Clip, collate
@@ -28,6 +30,8 @@ FIT_FRAMES = 9  # of a clip that is fitted on
 FIT_CLIPS = 256  # at most
 COLOUR_CLIPS = 32  # of those, from which the colours are chosen
 COARSE_CELLS = 4  # where frames come in pairs or from several cameras: a thousand inputs are plenty
+AT_ONCE = 32  # clips; bounds memory
+BLUR = 3  # pixels: real images are fitted on a second time so blurred, as imagined ones often are
 LEAST_SCALE = 0.3  # of the inputs' deviation: see `fit_ridge`
 VECTORS, IMAGES = "vectors", "images"  # what actions are read from
 
@@ -148,11 +152,16 @@ def _fit(
     places = choose_clips(part, FIT_FRAMES, FIT_CLIPS, seed)
     colours = _read(part, places[:COLOUR_CLIPS]).images
     cells = fit_colour_cells({k: colours[k] for k in cameras}, seed) if cameras else None
-    batches = [_Inputs.of(_read(part, places[i : i + 32]), cells) for i in range(0, len(places), 32)]
+    batches: list[_Inputs] = []
+    for batch in (places[i : i + AT_ONCE] for i in range(0, len(places), AT_ONCE)):
+        clip = _read(part, batch)
+        episodes = torch.tensor([place.episode for place in batch])
+        for copied in (clip, _blurred(clip)) if cameras else (clip,):
+            batches.append(_Inputs.of(copied, cells, episodes))
     inputs = {name: torch.cat([b.inputs[name] for b in batches]) for name in batches[0].inputs}
     actions = torch.cat([b.actions for b in batches])
     vectors = {name: torch.cat([b.vectors[name] for b in batches]) for name in positions}
-    episode = torch.tensor([p.episode for p in places])[:, None].expand(-1, FIT_FRAMES)
+    episode = torch.cat([b.episodes for b in batches])  # (rows, FIT_FRAMES)
     return Reader(
         cells=cells,
         actions={
@@ -175,20 +184,34 @@ class _Inputs:
     inputs: Mapping[str, Tensor]  # "vectors", "images" and "places", (B, T, ...)
     actions: Tensor  # (B, T - 1, A)
     vectors: Mapping[str, Tensor]
+    episodes: Tensor  # (B, T)
 
     @classmethod
-    def of(cls, clip: Clip, cells: ColourCells | None) -> _Inputs:
+    def of(cls, clip: Clip, cells: ColourCells | None, episodes: Tensor) -> _Inputs:
         vectors = {n: _where(clip.valid[n], v) for n, v in clip.vectors.items()}
         inputs = {VECTORS: _together(vectors)} if vectors else {}
         if cells is not None:
             valid = torch.stack([clip.valid[name] for name in cells.tables]).all(dim=0)
             inputs[IMAGES] = _where(valid, cells(clip.images, COARSE_CELLS))
             inputs["places"] = _where(valid, cells(clip.images, _position_cells(cells)))
-        return cls(inputs, _where(clip.action_valid, clip.actions), vectors)
+        rows = episodes[:, None].expand(-1, clip.num_frames)
+        return cls(inputs, _where(clip.action_valid, clip.actions), vectors, rows)
 
 
 def _read(source: ClipSource, places: Sequence[ClipPlace]) -> Clip:
     return collate([source.clip(p.episode, p.start, FIT_FRAMES) for p in places])
+
+
+def _blurred(clip: Clip) -> Clip:
+    """Return the clip with every image blurred by a box of `BLUR` pixels."""
+    reach = (BLUR // 2,) * 4
+
+    def blur(images: Tensor) -> Tensor:
+        flat = rearrange(images.float(), "b t h w c -> (b t) c h w")
+        mean = F.avg_pool2d(F.pad(flat, reach, mode="replicate"), BLUR, stride=1).round()
+        return rearrange(mean, "(b t) c h w -> b t h w c", b=len(images)).to(images.dtype)
+
+    return replace(clip, images={name: blur(images) for name, images in clip.images.items()})
 
 
 def _ridge(inputs: Tensor, outputs: Tensor, groups: Tensor, pixels: bool) -> Ridge:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scd_wm.evaluation.bootstrap import Interval
+from scd_wm.evaluation.bootstrap import Interval, finite
 from scd_wm.evaluation.fidelity import Fidelity
 from scd_wm.evaluation.scores import MetricInfo
 from scd_wm.evaluation.uncertainty import UncertaintyResult
@@ -123,14 +123,14 @@ class Evaluation:
     def _interval_json(self, interval: Interval) -> dict[str, Any]:
         at_horizons = {
             str(h): {
-                "mean": _finite(interval.mean[h - 1]),
-                "low": _finite(interval.low[h - 1]),
-                "high": _finite(interval.high[h - 1]),
+                "mean": finite(interval.mean[h - 1]),
+                "low": finite(interval.low[h - 1]),
+                "high": finite(interval.high[h - 1]),
                 "num_clips": int(interval.count[h - 1]),
             }
             for h in self.horizons
         }
-        return at_horizons | {"all_frames": {"mean": _finite(mean_of_all_frames(interval))}}
+        return at_horizons | {"all_frames": {"mean": finite(mean_of_all_frames(interval))}}
 
 
 def short_table(evaluation: Evaluation) -> str:
@@ -196,7 +196,3 @@ def _cell(metric: MetricResult, horizon: int) -> str:
     star = "*" if metric.differences[COPY_LAST].excludes_zero(horizon - 1) else ""
     sign = "+" if difference >= 0 else ""
     return f"{own} ({sign}{number(difference)}{star})"
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -22,23 +22,25 @@ class Ridge:
     scale: Tensor  # (P,)
     weight: Tensor  # (P, A)
     bias: Tensor  # (A,)
-    penalty: float
+    penalties: Tensor  # of each output, (A,)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return outputs, (..., A) float64, for inputs (..., P)."""
         return ((inputs.double() - self.centre) / self.scale) @ self.weight + self.bias
 
 
-def fit_ridge(inputs: Tensor, outputs: Tensor, groups: Tensor, *, least_scale: float = 0.0) -> Ridge:
+def fit_ridge(
+    inputs: Tensor, outputs: Tensor, groups: Tensor, *, least_scale: float = 0.0
+) -> Ridge:
     """Fit a linear map.
 
-    The penalty is the one with the least squared error on the last quarter of the groups when the
-    others are fitted; rows of one episode resemble each other and must not be on both sides. Then
-    all rows are fitted.
+    The penalty of an output is the one with the least squared error on the last quarter of the
+    groups when the others are fitted; rows of one episode resemble each other and must not be on
+    both sides. Then all rows are fitted.
 
     Args:
         inputs: (N, P).
-        outputs: (N, A), all with one weight, in units of their deviation.
+        outputs: (N, A).
         groups: Of each row, such as its episode, (N,).
         least_scale: Share of the inputs' root mean square deviation below which an input is not
             blown up; for inputs of one unit, such as shares of pixels, of which rare ones are
@@ -59,9 +61,10 @@ def fit_ridge(inputs: Tensor, outputs: Tensor, groups: Tensor, *, least_scale: f
     x, y = (x - centre) / scale, (y - bias) / unit
     tested = torch.isin(groups, names[-max(1, round(LEFT_OUT * len(names))) :])
     path = _Path(x[~tested], y[~tested])
-    errors = [(x[tested] @ path.weight(p) - y[tested]).square().mean().item() for p in PENALTIES]
-    penalty = PENALTIES[min(range(len(errors)), key=errors.__getitem__)]
-    return Ridge(centre, scale, _Path(x, y).weight(penalty) * unit, bias, penalty)
+    every = torch.tensor(PENALTIES, dtype=torch.float64)
+    errors = [(x[tested] @ path.weight(p) - y[tested]).square().mean(dim=0) for p in every]
+    penalties = every[torch.stack(errors).argmin(dim=0)]
+    return Ridge(centre, scale, _Path(x, y).weight(penalties) * unit, bias, penalties)
 
 
 class _Path:
@@ -73,7 +76,11 @@ class _Path:
         self.values = values.clamp(min=0)
         self.target = self.vectors.T @ (y if self.wide else x.T @ y) / self.rows
 
-    def weight(self, penalty: float) -> Tensor:
-        """Return the weight of least mean squared error plus `penalty` times its square, (P, A)."""
-        solved = self.vectors @ (self.target / (self.values + penalty)[:, None])
+    def weight(self, penalty: Tensor) -> Tensor:
+        """Return the weight of least mean squared error plus `penalty` times its square, (P, A).
+
+        Args:
+            penalty: One for all outputs, (), or one for each, (A,).
+        """
+        solved = self.vectors @ (self.target / (self.values[:, None] + penalty))
         return self.x.T @ solved if self.wide else solved
