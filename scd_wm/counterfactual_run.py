@@ -110,7 +110,7 @@ def play_counterfactuals(
     actions = _sequences(clip.actions[:, history - 1 :], places, config, evaluation.seed)
     with _Simulator(env_id, kwargs, source) as simulator:
         futures = [
-            simulator.play(place, history, acts.numpy(), clip.map(lambda x, i=i: x[i : i + 1]))
+            simulator.play(place, history, acts.numpy(), _row(clip, i))
             for i, (place, acts) in enumerate(zip(places, actions, strict=True))
         ]
     real = Frames(
@@ -143,6 +143,11 @@ def play_counterfactuals(
         horizons=horizons,
         divergences=parted,
     )
+
+
+def _row(clip: Clip, index: int) -> Clip:
+    """Return one row of a batch, batched."""
+    return clip.map(lambda tensor: tensor[index : index + 1])
 
 
 class _Simulator:

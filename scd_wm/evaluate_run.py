@@ -31,6 +31,7 @@ from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.model.world_model import WorldModel
 from scd_wm.report.build import write_media, write_report
+from scd_wm.report.fidelity_section import fidelity_lines
 from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
 from scd_wm.report.media import MediaConfig, make_media
@@ -108,7 +109,7 @@ def evaluate_run(
         device=device,
         progress=progress,
     )
-    print(short_table(report.evaluation))
+    print("\n".join([short_table(report.evaluation), *fidelity_lines(report.evaluation.fidelity)]))
     summary = {
         "format": FORMAT,
         "run": str(run),

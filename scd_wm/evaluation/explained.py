@@ -54,7 +54,7 @@ def explained(
     Returns:
         (K,); NaN where nothing varies.
     """
-    known = ~(np.isnan(real) | np.isnan(predicted)).any(axis=2, keepdims=True)
+    known: NDArray[np.bool_] = ~np.isnan(real + predicted).any(axis=2, keepdims=True)
     y, error = np.where(known, real, 0.0), np.where(known, predicted - real, 0.0)
     total_known = max(1, int(known.sum()))
     centred = np.where(known, y - y.sum(axis=(0, 1)) / total_known, 0.0)
@@ -62,6 +62,7 @@ def explained(
     varies = deviation > CONSTANT * np.abs(y).max(axis=(0, 1))
     unit = np.where(varies, deviation, np.inf)
     centred, error = centred / unit, error / unit
+    count = np.broadcast_to(known, y.shape).astype(np.float64)
     moments = np.stack([count, centred, centred**2, error**2], axis=1)  # (N, 4, T, A)
     spans = stretches(horizons)
     parts = np.stack([moments[:, :, a - 1 : b].sum(axis=2) for a, b in spans], axis=2)

@@ -130,9 +130,10 @@ class VideoNetwork:
         with warnings.catch_warnings():  # what torch advises instead cannot read such files
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
-                self._network = torch.jit.load(path, map_location="cpu").eval()
+                network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 raise ValueError(f"{path} is no TorchScript file: {error}") from None
+        self._network = network.eval()
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:

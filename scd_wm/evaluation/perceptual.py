@@ -40,6 +40,8 @@ class PerceptualNetwork(nn.Module):
         self.conv3 = nn.Conv2d(192, 384, 3, padding=1)
         self.conv4 = nn.Conv2d(384, 256, 3, padding=1)
         self.conv5 = nn.Conv2d(256, 256, 3, padding=1)
+        self.shift: Tensor
+        self.scale: Tensor
         self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
         self.register_buffer("scale", torch.ones(1, 3, 1, 1))
         self.channel_weights = nn.ParameterList(
@@ -102,7 +104,8 @@ def perceive(
     features: dict[str, list[Tensor]] = {name: [] for name in ("", *imagined)}
     flat = {name: rearrange(x, "b t h w c -> (b t) c h w") for name, x in imagined.items()}
     pictures = rearrange(real, "b t h w c -> (b t) c h w")
-    for rows in torch.arange(len(pictures)).split(AT_ONCE):
+    for start in range(0, len(pictures), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
         target = network.layers(_signed(pictures[rows]))
         features[""].append(target[-1].mean(dim=(2, 3)))
         for name, images in flat.items():

@@ -49,7 +49,7 @@ def fit_ridge(
     Raises:
         ValueError: If there are fewer than two groups.
     """
-    names = groups.unique()
+    names = torch.unique(groups)
     if len(names) < 2:
         raise ValueError(f"a ridge needs two groups to choose its penalty, got {len(names)}")
     x, y = inputs.double(), outputs.double()
