@@ -103,7 +103,7 @@ def diverge(
     """
     r, m = _differences(real), _differences(imagined)
     other = _differences(np.roll(imagined, 1, axis=1))
-    known: NDArray[np.bool_] = ~np.isnan(r + m + other).any(axis=3, keepdims=True)
+    known = np.asarray(~np.isnan(r + m + other).any(axis=3, keepdims=True))
     products = np.stack([r * r, m * r, m * m, (m - r) ** 2, (other - r) ** 2], axis=1)
     products = np.where(known[:, None], products, 0.0).sum(axis=(2, 4))  # (S, 5, T)
     spans = stretches(horizons)

@@ -54,7 +54,7 @@ def explained(
     Returns:
         (K,); NaN where nothing varies.
     """
-    known: NDArray[np.bool_] = ~np.isnan(real + predicted).any(axis=2, keepdims=True)
+    known = np.asarray(~np.isnan(real + predicted).any(axis=2, keepdims=True))
     y, error = np.where(known, real, 0.0), np.where(known, predicted - real, 0.0)
     total_known = max(1, int(known.sum()))
     centred = np.where(known, y - y.sum(axis=(0, 1)) / total_known, 0.0)
