@@ -44,6 +44,12 @@ class Calibration:
     @property
     def sentence(self) -> str:
         """Say the numbers in words."""
+        if self.base_rate == 0:
+            mean = float(np.nansum(self.predicted * self.count) / self.count.sum())
+            return (
+                f"never happened in {int(self.count.sum())} frames; the mean probability is "
+                f"{mean:.2g}"
+            )
         return (
             f"calibration error {self.error:.3f} ({self.error_low:.3f} to {self.error_high:.3f}; "
             f"{self.error_by_chance:.3f} if every probability were true), Brier score "

@@ -13,6 +13,8 @@ from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate, plan_evaluati
 from scd_wm.evaluation.null_models import Imagine
 from scd_wm.evaluation.result import (
     COPY_LAST,
+    OTHER_CLIP,
+    REAL,
     SHUFFLED,
     WORLD_MODEL,
     ZERO,
@@ -92,6 +94,45 @@ def test_shuffled_actions_are_those_of_the_giver() -> None:
     rows = [int((own == b).all(dim=2).all(dim=1).nonzero().item()) for b in borrowed]
     assert sorted(rows) == list(range(12))
     assert all(plan.episodes[i] != plan.episodes[j] for i, j in enumerate(rows))
+
+
+def test_the_zero_action_is_a_null_model_of_its_own() -> None:
+    result, source = run(perfect), MovingDisc((20,) * 6)
+    away = []
+    for episode, start in result.clips:  # under no action the disc stays
+        position = source.positions[int(episode[-1])]
+        away.append((position[start + 1 + 8] - position[start + 1]).norm().item())
+    assert result.mean("position/disc_pos", 8, ZERO) == pytest.approx(np.mean(away), rel=1e-5)
+    assert result.metrics["position/disc_pos"].verdict(ZERO, 8) == "better"
+    assert result.metrics["position/disc_pos"].differences[ZERO].mean[7] < 0
+
+
+def test_a_perfect_model_reads_like_real_frames_and_one_that_ignores_actions_does_not() -> None:
+    ignorant = run(lambda history, actions, seeds: perfect(history, 0 * actions, seeds))
+    own = run(perfect).fidelity
+    for source in ("vectors", "images"):
+        models = own.inverse_dynamics[source]
+        np.testing.assert_allclose(models[WORLD_MODEL].mean, models[REAL].mean)
+        assert models[WORLD_MODEL].mean[-1] > models[SHUFFLED].mean[-1] + 0.5
+        ignored = ignorant.fidelity.inverse_dynamics[source]
+        np.testing.assert_allclose(ignored[WORLD_MODEL].mean, ignored[SHUFFLED].mean)
+    assert own.inverse_dynamics["vectors"][REAL].mean.min() > 0.99
+    np.testing.assert_allclose(own.reward[WORLD_MODEL].mean, 1, atol=1e-6)
+    (success,) = own.calibration
+    assert success.error == pytest.approx(0, abs=1e-6)
+    assert set(own.left_out) == {"ST-LPIPS and the Frechet distance on its features", "FVD"}
+
+
+def test_pixels_that_disagree_with_the_vector_are_noticed() -> None:
+    def apart(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
+        frames = perfect(history, actions, seeds)
+        return Frames({"top": draw(frames.vectors["disc_pos"] + 4)}, frames.vectors, frames.outcome)
+
+    name = "pixels_against/disc_pos"
+    agree, differ = run(perfect), run(apart)
+    assert agree.mean(name, 8) == pytest.approx(agree.mean(name, 8, REAL))
+    assert differ.mean(name, 8) > agree.mean(name, 8) + 2
+    assert agree.mean(name, 8, OTHER_CLIP) > agree.mean(name, 8)
 
 
 def test_numbers_do_not_depend_on_batching() -> None:

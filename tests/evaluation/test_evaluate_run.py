@@ -34,7 +34,11 @@ def test_an_evaluation_leaves_a_report_and_its_numbers(
         "world_model",
         "copy_last",
         "shuffled_actions",
+        "zero_action",
     }
+    fidelity = summary["evaluation"]["fidelity"]
+    assert "no registered environment" in fidelity["left_out"]["counterfactual divergence"]
+    assert fidelity["counterfactual"] is None
 
 
 def test_only_held_out_episodes_are_evaluated(small_run: Path, robot_file: Path) -> None:
