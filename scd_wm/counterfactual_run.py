@@ -198,6 +198,9 @@ class _Simulator:
                 f"episode {name!r} does not say the how-manieth of its recording it is"
             )
         observation, _ = self._env.reset(seed=self._seed + int(number.group(1)))
+        wanted = {*self._source.cameras, *self._source.vectors}
+        if missing := sorted(wanted - _named(observation).keys()):
+            raise ValueError(f"{self._id} does not observe {missing}, which the data holds")
         taken = self._source.arrays(place.episode).actions[: place.start + history - 1]
         for action in taken:
             observation = self._env.step(action)[0]
@@ -216,8 +219,6 @@ class _Simulator:
 
     def _check(self, shown: Mapping[str, NDArray], clip: Clip, history: int) -> None:
         recorded = {**clip.images, **clip.vectors}
-        if missing := sorted(recorded.keys() - shown.keys()):
-            raise ValueError(f"{self._id} does not observe {missing}; it has {sorted(shown)}")
         for name, values in recorded.items():
             wanted, got = values[0, history - 1].numpy(), shown[name]
             same = wanted.shape == got.shape and _close(wanted, got)

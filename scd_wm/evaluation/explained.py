@@ -18,7 +18,7 @@ CONSTANT = 1e-6  # deviation, as a share of the largest value, below which a val
 
 def stretches(horizons: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Return the first and last imagined frame of each stretch that ends at a horizon."""
-    starts = [1, *(h + 1 for h in horizons[:-1])]
+    starts = [1, *(h + 1 for h in horizons)][: len(horizons)]
     return tuple(zip(starts, horizons, strict=True))
 
 

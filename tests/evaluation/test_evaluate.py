@@ -113,10 +113,11 @@ def test_a_perfect_model_reads_like_real_frames_and_one_that_ignores_actions_doe
     for source in ("vectors", "images"):
         models = own.inverse_dynamics[source]
         np.testing.assert_allclose(models[WORLD_MODEL].mean, models[REAL].mean)
-        assert models[WORLD_MODEL].mean[-1] > models[SHUFFLED].mean[-1] + 0.5
         ignored = ignorant.fidelity.inverse_dynamics[source]
         np.testing.assert_allclose(ignored[WORLD_MODEL].mean, ignored[SHUFFLED].mean)
-    assert own.inverse_dynamics["vectors"][REAL].mean.min() > 0.99
+    vectors = own.inverse_dynamics["vectors"]
+    assert vectors[REAL].mean.min() > 0.99
+    assert vectors[SHUFFLED].mean.max() < 0.5
     np.testing.assert_allclose(own.reward[WORLD_MODEL].mean, 1, atol=1e-6)
     (success,) = own.calibration
     assert success.error == pytest.approx(0, abs=1e-6)
