@@ -97,7 +97,7 @@ def test_a_simulator_without_a_state_repeats_the_episode_for_each_future(
 
 def test_a_recording_that_is_not_repeated_is_not_compared(source: RobotDataset) -> None:
     source.info.metadata["scd_wm"]["seed"] += 1
-    with pytest.raises(ValueError, match="does not repeat the recording: .* is another"):
+    with pytest.raises(ValueError, match=r"does not repeat the recording: .* is another"):
         play(copy_last, source)
 
 
