@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import torch
 
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.autoencoder.frames import round_trip
-from scd_wm.counterfactual_run import CounterfactualConfig, play_counterfactuals
+from scd_wm.counterfactual_run import add_counterfactuals
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.doctor import diagnose
 from scd_wm.datasets.doctor_exam import ExamConfig
 from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
-from scd_wm.evaluation.locate import TrackedColour, colours_from_metadata, parse_colours
+from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.networks import Networks, VideoNetwork
-from scd_wm.evaluation.null_models import Imagine
 from scd_wm.evaluation.perceptual import PerceptualNetwork
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
@@ -43,7 +41,7 @@ from scd_wm.training.checkpoint import (
     load_world_autoencoder,
     load_world_model,
 )
-from scd_wm.training.run_data import open_run_data, open_run_parts
+from scd_wm.training.run_data import open_evaluated
 from scd_wm.training.run_log import LOG, read_log
 
 FORMAT = "scd_wm evaluation"
@@ -202,48 +200,6 @@ def report_on(
         | _latent_facts(model.spec, autoencoder),
         diagnosis=diagnose(held_out.info.path, ExamConfig(images=0, episodes=EXAMINED)).to_json(),
     )
-
-
-def open_evaluated(
-    run: str | Path, data: str | Path | None
-) -> tuple[RobotDataset | None, RobotDataset]:
-    """Return the episodes trained on, None for data other than that, and those to evaluate.
-
-    Raises:
-        FileNotFoundError, KeyError, ValueError: As `open_run_data`.
-    """
-    held_out = open_run_data(run, data)
-    trained, _ = open_run_parts(run, data)
-    if {e.name for e in trained.episodes} & {e.name for e in held_out.episodes}:
-        return None, held_out
-    trained.prepare()
-    return trained, held_out
-
-
-def add_counterfactuals(
-    result: Evaluation,
-    imagine: Imagine,
-    source: RobotDataset,
-    spec: Spec,
-    config: EvaluationConfig,
-    env: str | None,
-    colours: Mapping[str, TrackedColour],
-) -> Evaluation:
-    """Return a result with what other actions lead to, or with why that cannot be known.
-
-    Raises:
-        ValueError: If `env` was named and cannot be used.
-    """
-    try:
-        played = play_counterfactuals(
-            imagine, source, spec, config, CounterfactualConfig(), env, colours
-        )
-    except ValueError as error:
-        if env is not None:
-            raise
-        left_out = {**result.fidelity.left_out, "counterfactual divergence": str(error)}
-        return replace(result, fidelity=replace(result.fidelity, left_out=left_out))
-    return replace(result, fidelity=replace(result.fidelity, counterfactual=played))
 
 
 def check_out(out: Path, kind: str) -> None:

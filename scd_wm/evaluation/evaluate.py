@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -50,14 +48,19 @@ from scd_wm.evaluation.summarise import (
     constant_scores,
     summarise,
 )
+from scd_wm.evaluation.tables import (
+    Readings,
+    Table,
+    beside,
+    concatenate,
+    numbers,
+    real_outcomes,
+)
 from scd_wm.imagination import Frames
 from scd_wm.spec import Spec
 
 Ceiling = Callable[[Clip], Frames]
 """What really happened, (B, T), as well as a model can show it at all; entries may be left out."""
-
-Readings = Mapping[str, Mapping[str, Tensor]]  # the same of a batch
-Table = dict[str, dict[str, NDArray[np.float64]]]  # model: metric: (N, T); of readings (N, T, ...)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +262,7 @@ def _score_all(
             clip = read_clips(source, plan.places[rows], plan.clip_len)
             imagined = _imagine_batch(models, clip, rows, plan)
             seen = models.networks.look(imagined, clip, plan.config.history, plan.horizons)
-            parts.append(_numbers(_join_names(_score_batch(imagined, clip, plan, scorer), seen[0])))
+            parts.append(numbers(beside(_score_batch(imagined, clip, plan, scorer), seen[0])))
             read = read_models(
                 {model: frames for model, frames in imagined.items() if model in READ},
                 clip,
@@ -267,10 +270,12 @@ def _score_all(
                 models.readers,
                 [place.episode for place in plan.places[rows]],
             )
-            readings.append(_numbers(_join_names(read, seen[1])))
-            real.append({"real": _real_outcomes(clip, plan.config.history)})
+            readings.append(numbers(beside(read, seen[1])))
+            real.append({"real": real_outcomes(clip, plan.config.history)})
             bar.update(len(plan.places[rows]))
-    return _join(parts) | {CONSTANT: constant_scores(_join(real)["real"])}, _join(readings)
+    return concatenate(parts) | {CONSTANT: constant_scores(concatenate(real)["real"])}, concatenate(
+        readings
+    )
 
 
 def _imagine_batch(models: _Models, clip: Clip, rows: slice, plan: Plan) -> dict[str, Frames]:
@@ -303,28 +308,3 @@ def _score_batch(
             known = valid[:, plan.config.history - 1 : plan.config.history]
             scores[COPY_LAST][name] = torch.where(known, values, float("nan"))
     return scores
-
-
-def _real_outcomes(clip: Clip, history: int) -> dict[str, NDArray[np.float64]]:
-    """Return the real outcomes of the imagined frames, (B, T), NaN where there are none."""
-    return {
-        name: torch.where(clip.valid[name], values.double(), float("nan"))[:, history:].numpy()
-        for name, values in clip.outcome.items()
-    }
-
-
-def _join(parts: Sequence[Table]) -> Table:
-    """Concatenate the clips of batches."""
-    return {
-        model: {k: np.concatenate([p[model][k] for p in parts]) for k in metrics}
-        for model, metrics in parts[0].items()
-    }
-
-
-def _join_names(one: Readings, other: Readings) -> Readings:
-    """Return what both hold of each model."""
-    return {m: {**one.get(m, {}), **other.get(m, {})} for m in dict.fromkeys([*one, *other])}
-
-
-def _numbers(tensors: Readings) -> Table:
-    return {model: {k: v.numpy() for k, v in values.items()} for model, values in tensors.items()}

@@ -1,4 +1,5 @@
 import torch
+from einops import rearrange
 
 from scd_wm.evaluation.colour_cells import NUM_COLOURS, fit_colour_cells
 
@@ -28,9 +29,8 @@ def test_the_colours_of_a_cell_sum_to_1_at_any_size() -> None:
     for size in (6, 30, 64, 200):
         images = pictures(size)
         shares = fit_colour_cells({"top": images}, seed=0)({"top": images})
-        torch.testing.assert_close(
-            shares.unflatten(-1, (-1, NUM_COLOURS)).sum(dim=-1), torch.ones(2, 3, 64)
-        )
+        sums = rearrange(shares, "b t (g k) -> b t g k", k=NUM_COLOURS).sum(dim=-1)
+        torch.testing.assert_close(sums, torch.ones(2, 3, 64))
 
 
 def test_equal_seeds_choose_equal_colours_and_few_colours_are_enough() -> None:

@@ -72,4 +72,4 @@ def test_the_terminal_has_a_line_for_each_part(fidelity: Fidelity) -> None:
 
 def test_nothing_measured_is_nothing_shown() -> None:
     section = fidelity_section(Fidelity())
-    assert section.actions == section.divergences == section.calibration == section.frechet == []
+    assert not any((section.actions, section.divergences, section.calibration, section.frechet))
