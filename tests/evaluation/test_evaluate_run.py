@@ -73,6 +73,12 @@ def test_an_evaluation_that_cannot_be_leaves_nothing(
         evaluate_run(small_run, robot_file, tmp_path / "out", config=long, progress=False)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         evaluate_run(tmp_path / "nowhere", robot_file, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="'Robot-v9' is no registered environment"):
+        evaluate_run(
+            small_run, robot_file, tmp_path / "out", config=CONFIG, env="Robot-v9", progress=False
+        )
+    with pytest.raises(FileNotFoundError, match="no I3D weights at"):
+        evaluate_run(small_run, robot_file, tmp_path / "out", i3d=tmp_path / "i3d.pt")
     assert list(tmp_path.iterdir()) == []
 
 

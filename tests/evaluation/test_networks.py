@@ -30,7 +30,7 @@ class FakeI3D(nn.Module):
 def i3d(tmp_path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(FakeI3D()), tmp_path / "i3d.pt")  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(FakeI3D()), tmp_path / "i3d.pt")
     return tmp_path / "i3d.pt"
 
 
