@@ -53,7 +53,7 @@ class Calibration:
         return (
             f"calibration error {self.error:.3f} ({self.error_low:.3f} to {self.error_high:.3f}; "
             f"{self.error_by_chance:.3f} if every probability were true), Brier score "
-            f"{self.brier:.4f}, of the base rate {self.base_rate:.3f} {self.brier_of_base_rate:.4f}"
+            f"{self.brier:.4f} (by the base rate, {self.base_rate:.3f}: {self.brier_of_base_rate:.4f})"
         )
 
     def to_json(self) -> dict[str, Any]:
