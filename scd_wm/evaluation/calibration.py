@@ -50,10 +50,11 @@ class Calibration:
                 f"never happened in {int(self.count.sum())} frames; the mean probability is "
                 f"{mean:.2g}"
             )
+        by_rate = f"{self.base_rate:.3f}: {self.brier_of_base_rate:.4f}"
         return (
             f"calibration error {self.error:.3f} ({self.error_low:.3f} to {self.error_high:.3f}; "
             f"{self.error_by_chance:.3f} if every probability were true), Brier score "
-            f"{self.brier:.4f} (by the base rate, {self.base_rate:.3f}: {self.brier_of_base_rate:.4f})"
+            f"{self.brier:.4f} (by the base rate, {by_rate})"
         )
 
     def to_json(self) -> dict[str, Any]:
