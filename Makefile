@@ -56,9 +56,9 @@ $(VENV)/.package: pyproject.toml $(VENV)/.torch
 # robomimic's dependency egl_probe is built by whichever cmake is on PATH: ours, of a version that can. Its
 # program and not the script in bin/, which needs a module that pip hides from the packages it builds.
 $(VENV)/.development: $(VENV)/.package
-	@echo "setting up $(VENV): robomimic, diffusers, Stable-Baselines3, tensorboard and the tools of development"
+	@echo "setting up $(VENV): robomimic, diffusers, Stable-Baselines3, tensorboard, weights of ST-LPIPS and the tools of development"
 	@$(PIP) cmake
-	@PATH="$$($(BIN)/python -c 'import cmake; print(cmake.CMAKE_BIN_DIR)'):$$PATH" $(PIP) --use-pep517 --editable ".[dev,latent,lerobot,robomimic,sb3,tensorboard]"
+	@PATH="$$($(BIN)/python -c 'import cmake; print(cmake.CMAKE_BIN_DIR)'):$$PATH" $(PIP) --use-pep517 --editable ".[dev,latent,lerobot,perceptual,robomimic,sb3,tensorboard]"
 	@touch $@
 
 $(VENV)/.opengl: scripts/ensure_opengl.sh $(VENV)/.package

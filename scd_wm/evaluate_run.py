@@ -17,15 +17,19 @@ import torch
 
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.autoencoder.frames import round_trip
+from scd_wm.counterfactual_run import add_counterfactuals
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.doctor import diagnose
 from scd_wm.datasets.doctor_exam import ExamConfig
 from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
+from scd_wm.evaluation.networks import Networks, VideoNetwork
+from scd_wm.evaluation.perceptual import PerceptualNetwork
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.model.world_model import WorldModel
 from scd_wm.report.build import write_media, write_report
+from scd_wm.report.fidelity_section import fidelity_lines
 from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
 from scd_wm.report.media import MediaConfig, make_media
@@ -37,7 +41,7 @@ from scd_wm.training.checkpoint import (
     load_world_autoencoder,
     load_world_model,
 )
-from scd_wm.training.run_data import open_run_data
+from scd_wm.training.run_data import open_evaluated
 from scd_wm.training.run_log import LOG, read_log
 
 FORMAT = "scd_wm evaluation"
@@ -55,6 +59,8 @@ def evaluate_run(
     num_steps: int | None = None,
     solver: str | None = None,
     tracked_colours: Sequence[str] = (),
+    env: str | None = None,
+    i3d: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -70,6 +76,9 @@ def evaluate_run(
         solver: "euler" or "heun"; None takes the model's own.
         tracked_colours: Objects to find in images, such as "pusher=40,60,230"; () takes those that
             the data names, if any.
+        env: The simulator of the data, in which other actions are played from recorded moments;
+            None takes the one that the data names, if it is registered.
+        i3d: A TorchScript file of I3D, for FVD; it is a program, and is run. None leaves FVD out.
         device: Where the model runs; None is a CUDA device if there is one.
         progress: Show a progress bar.
 
@@ -78,9 +87,11 @@ def evaluate_run(
 
     Raises:
         FileExistsError: If `out` holds something else.
-        FileNotFoundError: If there is nothing at `run` or `data`, or the run has no weights yet.
+        FileNotFoundError: If there is nothing at `run`, `data` or `i3d`, or the run has no weights
+            yet.
         KeyError: If the data lacks a camera or vector of the model.
-        ValueError: If the data does not fit the model, or no episode is long enough.
+        ValueError: If the data does not fit the model, no episode is long enough, or `env` is not
+            the simulator of the data.
     """
     out, started = Path(out), time.perf_counter()
     check_out(out, FORMAT)
@@ -91,10 +102,12 @@ def evaluate_run(
         num_steps=num_steps,
         solver=solver,
         tracked_colours=tracked_colours,
+        env=env,
+        i3d=i3d,
         device=device,
         progress=progress,
     )
-    print(short_table(report.evaluation))
+    print("\n".join([short_table(report.evaluation), *fidelity_lines(report.evaluation.fidelity)]))
     summary = {
         "format": FORMAT,
         "run": str(run),
@@ -123,6 +136,8 @@ def report_on(
     num_steps: int | None = None,
     solver: str | None = None,
     tracked_colours: Sequence[str] = (),
+    env: str | None = None,
+    i3d: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> RunReport:
@@ -137,6 +152,8 @@ def report_on(
         num_steps: Sampler steps.
         solver: Of the sampler.
         tracked_colours: Objects to find.
+        env: Simulator of the data.
+        i3d: Weights of I3D.
         device: Where the model runs.
         progress: Show a progress bar.
 
@@ -147,7 +164,9 @@ def report_on(
     config = EvaluationConfig() if config is None else config
     model = load_world_model(run, device or default_device(), engine="auto")
     autoencoder = load_world_autoencoder(run, device or default_device())
-    held_out, spec = open_run_data(run, data), model.spec.pixels
+    networks = Networks(PerceptualNetwork.installed(), None if i3d is None else VideoNetwork(i3d))
+    trained, held_out = open_evaluated(run, data)
+    spec = model.spec.pixels
     held_out.prepare()
     colours = colours or colours_from_metadata(held_out.info.metadata)
     imagine = as_imagine(model, num_steps, autoencoder, solver)
@@ -158,8 +177,11 @@ def report_on(
         config,
         tracked_colours=colours,
         ceiling=autoencoder and partial(round_trip, autoencoder=autoencoder, spec=model.spec),
+        fit_on=trained,
+        networks=networks,
         progress=progress,
     )
+    result = add_counterfactuals(result, imagine, held_out, spec, config, env, colours)
     steps = model.config.num_steps if num_steps is None else num_steps
     draw = as_imagine(model, max(steps, STEPS_TO_DRAW), autoencoder, solver)
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)

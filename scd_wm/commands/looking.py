@@ -90,6 +90,19 @@ def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
         help="an object to find by its colour; may be repeated; default: those that the data names",
     )
     parser.add_argument(
+        "--env",
+        metavar="ENV",
+        help="simulator in which other actions are played from recorded moments; default: the one "
+        "that the data names, if it is registered",
+    )
+    parser.add_argument(
+        "--i3d",
+        type=Path,
+        metavar="FILE",
+        help="I3D as TorchScript (i3d_torchscript.pt), for FVD; such a file is a program and is "
+        "run: only give one that you trust",
+    )
+    parser.add_argument(
         "--sweep-steps",
         type=number_list,
         metavar="N,N",
@@ -123,6 +136,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
         num_steps=args.num_steps,
         solver=args.solver,
         tracked_colours=tuple(args.track or ()),
+        env=args.env,
+        i3d=args.i3d,
     )
     shown = ("report", "num_clips", "num_episodes", "duration_s")
     show_table(f"evaluated {args.run}", [(name, summary[name]) for name in shown])

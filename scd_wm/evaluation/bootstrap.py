@@ -9,6 +9,7 @@ Axes: N clips, T frames, G groups (episodes), R resamples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class Interval:
         return bool(self.low[index] > ROUNDING or self.high[index] < -ROUNDING)
 
 
+def finite(value: float) -> float | None:
+    """Return a number as JSON has it: None in place of NaN and infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
 def bootstrap_mean(
     values: ArrayLike,
     groups: ArrayLike,
@@ -61,28 +67,42 @@ def bootstrap_mean(
     """
     table = np.asarray(values, dtype=np.float64)
     present = ~np.isnan(table)
-    sums, counts = _per_group(np.where(present, table, 0.0), present, np.asarray(groups))
-    num_groups = len(sums)
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), num_resamples)
+    parts = np.stack([np.where(present, table, 0.0), present], axis=1)  # (N, 2, T)
+    total, drawn = resample_sums(parts, groups, seed=seed, num_resamples=num_resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (drawn @ sums) / (drawn @ counts)  # (R, T); 0/0 where no drawn clip counts
-        mean = sums.sum(axis=0) / counts.sum(axis=0)
-    low, high = _quantiles(means, (1 - level) / 2)
+        mean, means = total[0] / total[1], drawn[:, 0] / drawn[:, 1]  # 0/0 where no clip counts
+    low, high = quantiles(means, (1 - level) / 2)
     return Interval(mean, low, high, present.sum(axis=0))
 
 
-def _per_group(values: Array, present: NDArray[np.bool_], groups: NDArray) -> tuple[Array, Array]:
-    """Return the sum of values and the number present in each group, both (G, T)."""
-    names, index = np.unique(groups, return_inverse=True)
+def resample_sums(
+    values: Array, groups: ArrayLike, *, seed: int, num_resamples: int
+) -> tuple[Array, Array]:
+    """Sum values over clips, and over clips of episodes drawn with replacement.
+
+    Whatever is a function of such sums has its bootstrap interval from them.
+
+    Args:
+        values: (N, ...) without NaN.
+        groups: The episode of each clip, (N,).
+        seed: Of the resampling. Equal seeds draw equal episodes.
+        num_resamples: R.
+
+    Returns:
+        Sums over all clips, (...), and over those of each resample, (R, ...).
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) == 1:
         index = np.arange(len(values))
-    member = np.zeros((index.max() + 1, len(values)))
-    member[index, np.arange(len(values))] = 1.0
-    return member @ values, member @ present.astype(np.float64)
+    count = int(index.max()) + 1
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, index, values)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), num_resamples)  # (R, G)
+    return sums.sum(axis=0), np.tensordot(drawn.astype(np.float64), sums, axes=1)
 
 
-def _quantiles(means: Array, tail: float) -> tuple[Array, Array]:
+def quantiles(means: Array, tail: float) -> tuple[Array, Array]:
     """Return the lower and upper `tail` quantiles of each column, ignoring NaN."""
     bounds = np.full((2, means.shape[1]), np.nan)
     for column in range(means.shape[1]):

@@ -9,38 +9,58 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from scd_wm.clip import Clip, collate
-from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
 from scd_wm.evaluation.clips import ClipPlace, ClipSource, choose_clips, fitting_horizons
+from scd_wm.evaluation.fidelity_measure import (
+    READ,
+    agreement,
+    agreement_infos,
+    measure_fidelity,
+    read_models,
+)
 from scd_wm.evaluation.locate import TrackedColour
-from scd_wm.evaluation.null_models import Imagine, copy_last, derangement
+from scd_wm.evaluation.networks import Networks
+from scd_wm.evaluation.null_models import (
+    Imagine,
+    copy_last,
+    derangement,
+    describe_zero,
+    zero_action,
+)
+from scd_wm.evaluation.readers import Readers, fit_readers
 from scd_wm.evaluation.result import (
     CONSTANT,
     COPY_LAST,
     ROUND_TRIP,
     SHUFFLED,
     WORLD_MODEL,
+    ZERO,
     Evaluation,
-    MetricResult,
 )
-from scd_wm.evaluation.scores import MetricInfo, Scorer, default_position_vectors, outcome_scores
-from scd_wm.evaluation.uncertainty import UncertaintyResult, compare
+from scd_wm.evaluation.scores import Scorer, default_position_vectors
+from scd_wm.evaluation.summarise import (
+    UNCERTAINTY,
+    compare_uncertainty,
+    constant_scores,
+    summarise,
+)
+from scd_wm.evaluation.tables import (
+    Readings,
+    Table,
+    beside,
+    concatenate,
+    numbers,
+    real_outcomes,
+)
 from scd_wm.imagination import Frames
 from scd_wm.spec import Spec
 
 Ceiling = Callable[[Clip], Frames]
 """What really happened, (B, T), as well as a model can show it at all; entries may be left out."""
-
-UNCERTAINTY = "uncertainty"  # of the world model, beside the metrics in its table
-MOST_COMPARED = 4  # metrics that its uncertainty is compared with, at most
-
-Table = dict[str, dict[str, NDArray[np.float64]]]  # model: metric: (N, T)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +89,14 @@ def evaluate(
     tracked_colours: Mapping[str, TrackedColour] | None = None,
     position_vectors: Mapping[str, int] | None = None,
     ceiling: Ceiling | None = None,
+    fit_on: ClipSource | None = None,
+    networks: Networks | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Imagine clips of a data set with a world model and its null models, and score all of them.
 
-    The null models are the last frame copied, the same model under the actions of another clip and,
-    for outcomes, the best constant in hindsight.
+    The null models are the last frame copied, the same model under the actions of another clip,
+    the same under no action and, for outcomes, the best constant in hindsight.
 
     Args:
         imagine: The world model.
@@ -86,6 +108,9 @@ def evaluate(
             guesses by name (`default_position_vectors`).
         ceiling: For a world of latents, the round trip through its autoencoder: a row of its own,
             which no model of the same latents can pass by much.
+        fit_on: Other episodes, such as those trained on, to fit on what reads actions and positions
+            from frames; None fits on one half of `source` what reads the other.
+        networks: Of perceptual distances; None leaves these out.
         progress: Show a progress bar.
 
     Returns:
@@ -98,16 +123,54 @@ def evaluate(
     plan = plan_evaluation(source, config)
     positions = default_position_vectors(spec) if position_vectors is None else position_vectors
     scorer = Scorer(spec=spec, tracked_colours=tracked_colours or {}, position_vectors=positions)
-    table = _score_all(_Models(imagine, ceiling), source, plan, scorer, progress)
+    readers, left_out = _readers(source, fit_on, scorer, config.seed)
+    networks = networks or Networks()
+    left_out |= networks.left_out(scorer.cameras, spec, plan.horizons)
+    models = _Models(imagine, ceiling, readers, networks)
+    table, readings = _score_all(models, source, plan, scorer, progress)
+    episodes = [place.episode for place in plan.places]
+    for model, scores in agreement(readings, positions, episodes, config.seed).items():
+        table[model] = table.get(model, {}) | scores
+    infos = scorer.describe() | networks.infos(scorer.cameras) | agreement_infos(positions)
+    settings = {"seed": config.seed, "num_resamples": config.num_resamples}
     return Evaluation(
         horizons=plan.horizons,
         horizons_left_out=plan.horizons_left_out,
         history=config.history,
         seed=config.seed,
         clips=tuple((e, p.start) for e, p in zip(plan.episodes, plan.places, strict=True)),
-        metrics=_summarise(table, scorer.describe(), plan),
-        uncertainty=_compare_uncertainty(table[WORLD_MODEL], scorer.describe(), plan),
+        metrics=summarise(table, infos, episodes, **settings),
+        uncertainty=compare_uncertainty(table[WORLD_MODEL], infos, episodes, config.seed),
+        fidelity=measure_fidelity(
+            readings,
+            episodes,
+            plan.horizons,
+            left_out=left_out,
+            notes=(describe_zero(plan.zero, spec), *_fitted_note(readers)),
+            **settings,
+        ),
     )
+
+
+def _readers(
+    source: ClipSource, fit_on: ClipSource | None, scorer: Scorer, seed: int
+) -> tuple[Readers | None, dict[str, str]]:
+    """Fit what reads frames; or say why it cannot be."""
+    try:
+        readers = fit_readers(source, fit_on, scorer.position_vectors, scorer.cameras, seed)
+    except ValueError as error:
+        return None, dict.fromkeys(("inverse dynamics", "pixels against vectors"), str(error))
+    if not scorer.cameras or not scorer.position_vectors:
+        lack = "positions among its vectors" if scorer.cameras else "cameras"
+        return readers, {"pixels against vectors": f"the world has no {lack}"}
+    return readers, {}
+
+
+def _fitted_note(readers: Readers | None) -> tuple[str, ...]:
+    if readers is None:
+        return ()
+    where = "other episodes" if len(readers.readers) == 1 else "the other half of these episodes"
+    return (f"Actions and positions are read by linear maps that were fitted on {where}.",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +184,7 @@ class Plan:
     episodes: tuple[str, ...]  # of each clip, N
     seeds: Tensor  # of the model's noise in each clip, (N,) int64
     borrowed: Tensor | None  # imagined actions of another clip, (N, T, A); None for a single clip
+    zero: Tensor  # the action that stands for none, (A,)
 
     @property
     def clip_len(self) -> int:
@@ -141,7 +205,10 @@ def plan_evaluation(source: ClipSource, config: EvaluationConfig) -> Plan:
         ValueError: If no episode is long enough.
     """
     horizons, left_out = fitting_horizons(source, config.history, config.horizons)
-    places = choose_clips(source, config.history + horizons[-1], config.num_clips, config.seed)
+    clip_len = config.history + horizons[-1]
+    places = choose_clips(source, clip_len, config.num_clips, config.seed)
+    clips = (source.clip(p.episode, p.start, clip_len) for p in places)
+    actions = torch.stack([clip.actions[config.history - 1 :] for clip in clips])
     return Plan(
         config=config,
         horizons=horizons,
@@ -149,7 +216,8 @@ def plan_evaluation(source: ClipSource, config: EvaluationConfig) -> Plan:
         places=places,
         episodes=tuple(source.episodes[p.episode].name for p in places),
         seeds=clip_seeds(len(places), config.seed),
-        borrowed=_borrow_actions(source, places, config.history + horizons[-1], config),
+        borrowed=_borrow_actions(actions, places, config.seed),
+        zero=zero_action(actions),
     )
 
 
@@ -164,43 +232,54 @@ def read_clips(source: ClipSource, places: Sequence[ClipPlace], num_frames: int)
     return collate([source.clip(p.episode, p.start, num_frames) for p in places])
 
 
-def _borrow_actions(
-    source: ClipSource, places: Sequence[ClipPlace], clip_len: int, config: EvaluationConfig
-) -> Tensor | None:
+def _borrow_actions(actions: Tensor, places: Sequence[ClipPlace], seed: int) -> Tensor | None:
     """Return for each clip the actions that another clip takes while imagined, (N, T, A)."""
     if len(places) < 2:
         return None
-    clips = (source.clip(p.episode, p.start, clip_len) for p in places)
-    actions = torch.stack([clip.actions[config.history - 1 :] for clip in clips])
-    giver = derangement([str(p.episode) for p in places], config.seed)
+    giver = derangement([str(p.episode) for p in places], seed)
     return actions[torch.from_numpy(giver)]
 
 
 @dataclass(frozen=True)
 class _Models:
-    """What is scored beside the last frame copied."""
+    """What is scored beside the last frame copied, and what looks at the frames."""
 
     imagine: Imagine
     ceiling: Ceiling | None
+    readers: Readers | None
+    networks: Networks
 
 
 def _score_all(
     models: _Models, source: ClipSource, plan: Plan, scorer: Scorer, progress: bool
-) -> Table:
-    """Score every model on every clip, a batch at a time."""
+) -> tuple[Table, Table]:
+    """Score every model on every clip, a batch at a time; return scores and readings."""
     parts: list[Table] = []
+    readings: list[Table] = []
     real: list[Table] = []
     with tqdm(total=len(plan.places), desc="evaluate", unit="clip", disable=not progress) as bar:
         for rows in plan.batches:
             clip = read_clips(source, plan.places[rows], plan.clip_len)
-            parts.append(_score_batch(models, clip, rows, plan, scorer))
-            real.append({"real": _real_outcomes(clip, plan.config.history)})
+            imagined = _imagine_batch(models, clip, rows, plan)
+            seen = models.networks.look(imagined, clip, plan.config.history, plan.horizons)
+            parts.append(numbers(beside(_score_batch(imagined, clip, plan, scorer), seen[0])))
+            read = read_models(
+                {model: frames for model, frames in imagined.items() if model in READ},
+                clip,
+                plan.config.history,
+                models.readers,
+                [place.episode for place in plan.places[rows]],
+            )
+            readings.append(numbers(beside(read, seen[1])))
+            real.append({"real": real_outcomes(clip, plan.config.history)})
             bar.update(len(plan.places[rows]))
-    return _join(parts) | {CONSTANT: constant_scores(_join(real)["real"])}
+    return concatenate(parts) | {CONSTANT: constant_scores(concatenate(real)["real"])}, concatenate(
+        readings
+    )
 
 
-def _score_batch(models: _Models, clip: Clip, rows: slice, plan: Plan, scorer: Scorer) -> Table:
-    """Score every model on one batch of clips."""
+def _imagine_batch(models: _Models, clip: Clip, rows: slice, plan: Plan) -> dict[str, Frames]:
+    """Return what every model imagines of one batch of clips."""
     history = clip.frames(0, plan.config.history)
     actions, seeds = clip.actions[:, plan.config.history - 1 :], plan.seeds[rows]
     imagined = {
@@ -209,100 +288,23 @@ def _score_batch(models: _Models, clip: Clip, rows: slice, plan: Plan, scorer: S
     }
     if plan.borrowed is not None:
         imagined[SHUFFLED] = models.imagine(history, plan.borrowed[rows], seeds)
+    imagined[ZERO] = models.imagine(history, plan.zero.expand_as(actions), seeds)
     if models.ceiling is not None:
         imagined[ROUND_TRIP] = models.ceiling(clip.frames(plan.config.history, clip.num_frames))
+    return imagined
+
+
+def _score_batch(
+    imagined: Mapping[str, Frames], clip: Clip, plan: Plan, scorer: Scorer
+) -> Readings:
+    """Score every model on one batch of clips."""
     scores = {model: scorer.score(frames, clip) for model, frames in imagined.items()}
     known = imagined[WORLD_MODEL].uncertainty
     if known is not None:
         scores[WORLD_MODEL][UNCERTAINTY] = known.double()
     for name, values in scores[COPY_LAST].items():
         if name in scorer.outcome_metrics:  # the start of an episode has no outcome to copy
-            known = history.valid[scorer.outcome_metrics[name]][:, -1:]
+            valid = clip.valid[scorer.outcome_metrics[name]]
+            known = valid[:, plan.config.history - 1 : plan.config.history]
             scores[COPY_LAST][name] = torch.where(known, values, float("nan"))
-    return {model: {k: v.numpy() for k, v in s.items()} for model, s in scores.items()}
-
-
-def _real_outcomes(clip: Clip, history: int) -> dict[str, NDArray[np.float64]]:
-    """Return the real outcomes of the imagined frames, (B, T), NaN where there are none."""
-    return {
-        name: torch.where(clip.valid[name], values.double(), float("nan"))[:, history:].numpy()
-        for name, values in clip.outcome.items()
-    }
-
-
-def constant_scores(outcomes: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Score the constant that would have been best: the base rate of an event, the median reward.
-
-    It is taken from the evaluated frames themselves, which favours it: a model that beats it has
-    learned when, not only how often.
-
-    Args:
-        outcomes: Real outcomes, (N, T), NaN where there are none.
-
-    Returns:
-        (N, T) for each metric.
-    """
-    scores: dict[str, NDArray[np.float64]] = {}
-    for name, real in outcomes.items():
-        if np.isnan(real).all():
-            continue
-        best = float(np.nanmedian(real) if name == "reward" else np.nanmean(real))
-        values = outcome_scores(
-            name, torch.full(real.shape, best, dtype=torch.float64), torch.from_numpy(real)
-        )
-        scores |= {k: np.where(np.isnan(real), np.nan, v.numpy()) for k, v in values.items()}
     return scores
-
-
-def _join(parts: Sequence[Table]) -> Table:
-    """Concatenate the clips of batches."""
-    return {
-        model: {k: np.concatenate([p[model][k] for p in parts]) for k in metrics}
-        for model, metrics in parts[0].items()
-    }
-
-
-def _summarise(
-    table: Table, infos: Mapping[str, MetricInfo], plan: Plan
-) -> dict[str, MetricResult]:
-    """Take means over clips and paired differences from the world model, with intervals."""
-    episodes, config = [p.episode for p in plan.places], plan.config
-
-    def interval(values: NDArray[np.float64]) -> Interval:
-        return bootstrap_mean(
-            values, episodes, seed=config.seed, num_resamples=config.num_resamples
-        )
-
-    results = {}
-    for name, info in infos.items():
-        scores = {model: values[name] for model, values in table.items() if name in values}
-        if WORLD_MODEL not in scores:
-            continue
-        own = scores[WORLD_MODEL]
-        results[name] = MetricResult(
-            info=info,
-            models={model: interval(values) for model, values in scores.items()},
-            differences={m: interval(own - v) for m, v in scores.items() if m != WORLD_MODEL},
-        )
-    return results
-
-
-def _compare_uncertainty(
-    own: Mapping[str, NDArray[np.float64]], infos: Mapping[str, MetricInfo], plan: Plan
-) -> tuple[UncertaintyResult, ...]:
-    """Compare the world model's uncertainty with its most telling errors; () if it has none."""
-    if UNCERTAINTY not in own:
-        return ()
-    telling = ("position_px/", "position/", "moving_psnr/", "rmse/")
-    names = [name for name in infos if name in own and name.startswith(telling)]
-    return tuple(
-        compare(
-            name,
-            infos[name],
-            own[UNCERTAINTY],
-            own[name],
-            [place.episode for place in plan.places],
-            seed=plan.config.seed,
-        )
-        for name in names[:MOST_COMPARED]
-    )

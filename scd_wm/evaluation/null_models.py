@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.imagination import Frames
+from scd_wm.spec import Spec
 
 Imagine = Callable[[Clip, Tensor, Tensor], Frames]
 """(history, actions, seeds) -> frames.
@@ -39,9 +40,31 @@ def copy_last(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
     )
 
 
-def zero_actions(imagine: Imagine) -> Imagine:
-    """Return the model under actions of 0, whatever was really done."""
-    return lambda history, actions, seeds: imagine(history, torch.zeros_like(actions), seeds)
+def zero_action(actions: Tensor) -> Tensor:
+    """Return the action that stands for none, (A,): 0 in the units of the data.
+
+    It is clipped to the range of the recorded actions, so that a value that is never 0 takes the
+    nearest that there is.
+
+    Args:
+        actions: Recorded ones, (..., A).
+    """
+    rows = actions.flatten(end_dim=-2)
+    return torch.zeros_like(rows[0]).clamp(rows.min(dim=0).values, rows.max(dim=0).values)
+
+
+def describe_zero(zero: Tensor, spec: Spec) -> str:
+    """Say what the action that stands for none is, and whether the model may know it."""
+    mean, std = torch.tensor(spec.action.mean), torch.tensor(spec.action.std)
+    far = int(((zero - mean) / std).abs().argmax())
+    away = float(((zero - mean) / std).abs()[far])
+    text = "Zero action: 0 in the data's units"
+    if zero.any():
+        text += f", clipped to the recorded range: {[round(x, 4) for x in zero.tolist()]}"
+    return (
+        f"{text}; no motion where actions are changes, a place to go to where they are targets. "
+        f"Its value {far} is {away:.1f} deviations from the mean of training."
+    )
 
 
 def derangement(episodes: Sequence[str], seed: int) -> np.ndarray:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from scd_wm.evaluation.bootstrap import Interval
+from scd_wm.evaluation.bootstrap import Interval, finite
+from scd_wm.evaluation.fidelity import Fidelity
 from scd_wm.evaluation.scores import MetricInfo
 from scd_wm.evaluation.uncertainty import UncertaintyResult
 
 WORLD_MODEL, COPY_LAST, SHUFFLED = "world_model", "copy_last", "shuffled_actions"
+ZERO = "zero_action"
 CONSTANT = "best_constant"
 ROUND_TRIP = "round_trip"  # no null model but a ceiling: of latents nothing better can be seen
+REAL = "real_frames"  # no model: what a reading of imagined frames gives on real ones
+OTHER_CLIP = "other_clip"  # the world model's pictures beside its vectors of another clip
 MODEL_LABELS = {
     WORLD_MODEL: "world model",
     COPY_LAST: "last frame copied",
     SHUFFLED: "shuffled actions",
+    ZERO: "zero action",
     CONSTANT: "best constant",
     ROUND_TRIP: "autoencoder round trip",
+    REAL: "real frames",
+    OTHER_CLIP: "another clip's vector",
 }
 
 
@@ -53,6 +60,7 @@ class Evaluation:
     clips: tuple[tuple[str, int], ...]  # episode and first frame of the history of each clip
     metrics: Mapping[str, MetricResult]  # by name, most telling first
     uncertainty: tuple[UncertaintyResult, ...] = ()  # () where the model does not know its data
+    fidelity: Fidelity = field(default_factory=Fidelity)
 
     @property
     def num_clips(self) -> int:
@@ -93,6 +101,7 @@ class Evaluation:
             "clips": [{"episode": name, "start": start} for name, start in self.clips],
             "metrics": {name: self._metric_json(m) for name, m in self.metrics.items()},
             "uncertainty": [result.to_json() for result in self.uncertainty],
+            "fidelity": self.fidelity.to_json(),
         }
 
     @property
@@ -114,14 +123,14 @@ class Evaluation:
     def _interval_json(self, interval: Interval) -> dict[str, Any]:
         at_horizons = {
             str(h): {
-                "mean": _finite(interval.mean[h - 1]),
-                "low": _finite(interval.low[h - 1]),
-                "high": _finite(interval.high[h - 1]),
+                "mean": finite(interval.mean[h - 1]),
+                "low": finite(interval.low[h - 1]),
+                "high": finite(interval.high[h - 1]),
                 "num_clips": int(interval.count[h - 1]),
             }
             for h in self.horizons
         }
-        return at_horizons | {"all_frames": {"mean": _finite(mean_of_all_frames(interval))}}
+        return at_horizons | {"all_frames": {"mean": finite(mean_of_all_frames(interval))}}
 
 
 def short_table(evaluation: Evaluation) -> str:
@@ -187,7 +196,3 @@ def _cell(metric: MetricResult, horizon: int) -> str:
     star = "*" if metric.differences[COPY_LAST].excludes_zero(horizon - 1) else ""
     sign = "+" if difference >= 0 else ""
     return f"{own} ({sign}{number(difference)}{star})"
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -27,6 +27,7 @@ from scd_wm.evaluation.result import (
 )
 from scd_wm.report import plots
 from scd_wm.report.data_section import DataSection, data_section
+from scd_wm.report.fidelity_section import FidelitySection, fidelity_section
 from scd_wm.report.headline import Fact, comparison, headline, headline_horizon
 from scd_wm.report.items import Media, RunReport
 
@@ -70,6 +71,7 @@ class Section:
     models: list[str]  # whose curves there are
     rows: list[Row]
     uncertainty: list[str]  # plots
+    fidelity: FidelitySection
     training: str | None
     data: DataSection | None
     groups: list[tuple[str, list[tuple[str, str]]]]  # of the configuration
@@ -165,6 +167,7 @@ def _section(run: RunReport, anchor: str) -> Section:
             plots.uncertainty_scatter(result, headline_horizon(evaluation))
             for result in evaluation.uncertainty
         ],
+        fidelity=fidelity_section(evaluation.fidelity),
         training=plots.training_curve(run.log),
         data=None if run.diagnosis is None else data_section(run.diagnosis),
         groups=_groups(run.config),

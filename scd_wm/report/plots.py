@@ -20,13 +20,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scd_wm.evaluation.result import COPY_LAST, ROUND_TRIP, SHUFFLED, WORLD_MODEL, MetricResult
+from scd_wm.evaluation.result import (
+    COPY_LAST,
+    REAL,
+    ROUND_TRIP,
+    SHUFFLED,
+    WORLD_MODEL,
+    ZERO,
+    MetricResult,
+)
 from scd_wm.evaluation.uncertainty import UncertaintyResult
 
 Array = NDArray[np.float64]
 
 INK, QUIET, LINE = "#010101", "#020202", "#030303"  # text, secondary text, grid
-MODEL, COPIED, OTHER, CONSTANT, CEILING = "#040404", "#050505", "#060606", "#070707", "#080808"
+MODEL, COPIED, OTHER, CONSTANT = "#040404", "#050505", "#060606", "#070707"
+CEILING, NONE = "#080808", "#090909"
 CSS_NAMES = {
     INK: "--ink",
     QUIET: "--quiet",
@@ -36,8 +45,16 @@ CSS_NAMES = {
     OTHER: "--shuffled",
     CONSTANT: "--constant",
     CEILING: "--ceiling",
+    NONE: "--zero",
 }
-ROLE_COLOURS = {WORLD_MODEL: MODEL, COPY_LAST: COPIED, SHUFFLED: OTHER, ROUND_TRIP: CEILING}
+ROLE_COLOURS = {
+    WORLD_MODEL: MODEL,
+    COPY_LAST: COPIED,
+    SHUFFLED: OTHER,
+    ZERO: NONE,
+    ROUND_TRIP: CEILING,
+    REAL: CEILING,
+}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "scd_wm",  # so that the same plot is the same file
@@ -86,12 +103,12 @@ def error_curve(metric: MetricResult, horizons: Sequence[int]) -> str:
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = new_figure(1, 1, 3.7, 2.5)
         for model, interval in reversed(list(metric.models.items())):
-            steps = np.arange(1, len(interval.mean) + 1)
+            known = interval.count > 0  # some metrics are taken at the horizons only
+            steps = np.flatnonzero(known) + 1
             colour = ROLE_COLOURS.get(model, CONSTANT)
-            axes.fill_between(
-                steps, interval.low, interval.high, color=colour, alpha=0.16, linewidth=0
-            )
-            axes.plot(steps, interval.mean, color=colour)
+            low, high = interval.low[known], interval.high[known]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(steps, interval.mean[known], color=colour)
         unit = f" [{metric.info.unit}]" if metric.info.unit else ""
         arrow = "higher is better" if metric.info.better == "higher" else "lower is better"
         axes.set_title(metric.info.label + unit)

@@ -84,6 +84,22 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
     return rest
 
 
+def open_evaluated(
+    run: str | Path, data: str | Path | None
+) -> tuple[RobotDataset | None, RobotDataset]:
+    """Return the episodes trained on, None for data other than that, and those to evaluate.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: As `open_run_data`.
+    """
+    held_out = open_run_data(run, data)
+    trained, _ = open_run_parts(run, data)
+    if {e.name for e in trained.episodes} & {e.name for e in held_out.episodes}:
+        return None, held_out
+    trained.prepare()
+    return trained, held_out
+
+
 def open_run_parts(
     run: str | Path, path: str | Path | None = None
 ) -> tuple[RobotDataset, RobotDataset | None]:

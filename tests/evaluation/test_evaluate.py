@@ -9,10 +9,20 @@ from torch import Tensor
 from scd_wm.clip import Clip
 from scd_wm.evaluation import metrics
 from scd_wm.evaluation.bootstrap import bootstrap_mean
-from scd_wm.evaluation.evaluate import EvaluationConfig, constant_scores, evaluate, plan_evaluation
+from scd_wm.evaluation.evaluate import EvaluationConfig, evaluate, plan_evaluation
 from scd_wm.evaluation.null_models import Imagine
-from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL, Evaluation, short_table
+from scd_wm.evaluation.result import (
+    COPY_LAST,
+    OTHER_CLIP,
+    REAL,
+    SHUFFLED,
+    WORLD_MODEL,
+    ZERO,
+    Evaluation,
+    short_table,
+)
 from scd_wm.evaluation.scores import Scorer, default_position_vectors
+from scd_wm.evaluation.summarise import constant_scores
 from scd_wm.imagination import Frames
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 from tests.evaluation.moving_disc import BLUE, SPEC, MovingDisc, draw, noisy, outcome_of, perfect
@@ -36,7 +46,7 @@ def test_a_perfect_model_has_no_error_and_beats_every_null_model() -> None:
     for name in ("position_px/top/disc", "position/disc_pos", "rmse/disc_pos", "mae/disc_pos"):
         assert result.mean(name, 8) == pytest.approx(0, abs=1e-4)
     for metric in result.metrics.values():
-        for null in (COPY_LAST, SHUFFLED):
+        for null in metric.differences.keys() & {COPY_LAST, SHUFFLED, ZERO}:
             assert metric.verdict(null, 8) in ("better", "open")
     assert result.metrics["psnr/top"].verdict(COPY_LAST, 8) == "better"
     assert result.metrics["position_px/top/disc"].verdict(SHUFFLED, 8) == "better"
@@ -77,13 +87,53 @@ def test_shuffled_actions_are_those_of_the_giver() -> None:
         return perfect(history, actions, seeds)
 
     run(spy)
-    own, borrowed = torch.cat(seen[0::2]), torch.cat(seen[1::2])
+    own, borrowed = torch.cat(seen[0::3]), torch.cat(seen[1::3])
     for place, actions in zip(plan.places, own, strict=True):
         first = place.start + CONFIG.history - 1
         assert actions.equal(source.actions[place.episode][first : first + 8])
     rows = [int((own == b).all(dim=2).all(dim=1).nonzero().item()) for b in borrowed]
     assert sorted(rows) == list(range(12))
     assert all(plan.episodes[i] != plan.episodes[j] for i, j in enumerate(rows))
+
+
+def test_the_zero_action_is_a_null_model_of_its_own() -> None:
+    result, source = run(perfect), MovingDisc((20,) * 6)
+    away = []
+    for episode, start in result.clips:  # under no action the disc stays
+        position = source.positions[int(episode[-1])]
+        away.append((position[start + 1 + 8] - position[start + 1]).norm().item())
+    assert result.mean("position/disc_pos", 8, ZERO) == pytest.approx(np.mean(away), rel=1e-5)
+    assert result.metrics["position/disc_pos"].verdict(ZERO, 8) == "better"
+    assert result.metrics["position/disc_pos"].differences[ZERO].mean[7] < 0
+
+
+def test_a_perfect_model_reads_like_real_frames_and_one_that_ignores_actions_does_not() -> None:
+    ignorant = run(lambda history, actions, seeds: perfect(history, 0 * actions, seeds))
+    own = run(perfect).fidelity
+    for source in ("vectors", "images"):
+        models = own.inverse_dynamics[source]
+        np.testing.assert_allclose(models[WORLD_MODEL].mean, models[REAL].mean)
+        ignored = ignorant.fidelity.inverse_dynamics[source]
+        np.testing.assert_allclose(ignored[WORLD_MODEL].mean, ignored[SHUFFLED].mean)
+    vectors = own.inverse_dynamics["vectors"]
+    assert vectors[REAL].mean.min() > 0.99
+    assert vectors[SHUFFLED].mean.max() < 0.5
+    np.testing.assert_allclose(own.reward[WORLD_MODEL].mean, 1, atol=1e-6)
+    (success,) = own.calibration
+    assert success.error == pytest.approx(0, abs=1e-6)
+    assert set(own.left_out) == {"ST-LPIPS and the Frechet distance on its features", "FVD"}
+
+
+def test_pixels_that_disagree_with_the_vector_are_noticed() -> None:
+    def apart(history: Clip, actions: Tensor, seeds: Tensor) -> Frames:
+        frames = perfect(history, actions, seeds)
+        return Frames({"top": draw(frames.vectors["disc_pos"] + 4)}, frames.vectors, frames.outcome)
+
+    name = "pixels_against/disc_pos"
+    agree, differ = run(perfect), run(apart)
+    assert agree.mean(name, 8) == pytest.approx(agree.mean(name, 8, REAL))
+    assert differ.mean(name, 8) > agree.mean(name, 8) + 2
+    assert agree.mean(name, 8, OTHER_CLIP) > agree.mean(name, 8)
 
 
 def test_numbers_do_not_depend_on_batching() -> None:

@@ -34,7 +34,11 @@ def test_an_evaluation_leaves_a_report_and_its_numbers(
         "world_model",
         "copy_last",
         "shuffled_actions",
+        "zero_action",
     }
+    fidelity = summary["evaluation"]["fidelity"]
+    assert "no registered environment" in fidelity["left_out"]["counterfactual divergence"]
+    assert fidelity["counterfactual"] is None
 
 
 def test_only_held_out_episodes_are_evaluated(small_run: Path, robot_file: Path) -> None:
@@ -69,6 +73,12 @@ def test_an_evaluation_that_cannot_be_leaves_nothing(
         evaluate_run(small_run, robot_file, tmp_path / "out", config=long, progress=False)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         evaluate_run(tmp_path / "nowhere", robot_file, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="'Robot-v9' is no registered environment"):
+        evaluate_run(
+            small_run, robot_file, tmp_path / "out", config=CONFIG, env="Robot-v9", progress=False
+        )
+    with pytest.raises(FileNotFoundError, match="no I3D weights at"):
+        evaluate_run(small_run, robot_file, tmp_path / "out", i3d=tmp_path / "i3d.pt")
     assert list(tmp_path.iterdir()) == []
 
 

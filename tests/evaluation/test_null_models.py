@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from scd_wm.clip import collate
-from scd_wm.evaluation.null_models import copy_last, derangement, zero_actions
-from tests.evaluation.moving_disc import MovingDisc, perfect
+from scd_wm.evaluation.null_models import copy_last, derangement, describe_zero, zero_action
+from scd_wm.spec import Spec, VectorSpec
+from tests.evaluation.moving_disc import SPEC, MovingDisc
 
 
 def test_copy_last_repeats_the_last_frame_of_the_history() -> None:
@@ -17,11 +18,15 @@ def test_copy_last_repeats_the_last_frame_of_the_history() -> None:
         assert frames.outcome["success"][:, t].equal(clip.outcome["success"][:, -1])
 
 
-def test_zero_actions_leaves_the_disc_where_it_is() -> None:
-    history = collate([MovingDisc((20,)).clip(0, 3, 4)])
-    frames = zero_actions(perfect)(history, torch.ones(1, 3, 2), torch.zeros(1, dtype=torch.int64))
-    last = history.vectors["disc_pos"][:, -1:]
-    assert frames.vectors["disc_pos"].equal(last.expand(-1, 3, -1))
+def test_the_zero_action_is_the_nearest_to_0_that_was_recorded() -> None:
+    actions = torch.tensor([[[-1.0, 0.5, -3.0]], [[1.0, 0.25, -2.0]]])
+    zero = zero_action(actions)
+    assert zero.tolist() == [0, 0.25, -2]
+    action = VectorSpec(dim=3, mean=(0, 0, 1), std=(1, 1, 0.5), delta_std=(1, 1, 1))
+    text = describe_zero(zero, Spec(vectors={"x": VectorSpec.unit(1)}, action=action))
+    assert "clipped to the recorded range: [0.0, 0.25, -2.0]" in text
+    assert "value 2 is 6.0 deviations from the mean" in text
+    assert "clipped" not in describe_zero(torch.zeros(2), SPEC)
 
 
 @pytest.mark.parametrize("sizes", [(2,), (5,), (3, 3), (4, 1, 2, 1), (6, 2, 1), (1,) * 9])

@@ -123,7 +123,15 @@ def test_names_are_escaped(page: str) -> None:
 
 def test_plots_follow_the_colours_of_the_page(page: str) -> None:
     assert "var(--model)" in page
-    assert not re.search(r"#0[1-7]0[1-7]0[1-7]", page)
+    assert not re.search(r"#0[1-9]0[1-9]0[1-9]", page)
+
+
+def test_what_matters_to_a_policy_is_shown_and_what_is_left_out_is_said(page: str) -> None:
+    assert page.count("What matters to a policy") == 2
+    assert "action, by images: R²" in page
+    assert "success: how often it happened" in page
+    assert "FVD: no I3D weights were given" in page
+    assert "fitted on the other half of these episodes" in page
 
 
 def test_a_world_without_cameras_has_plots_and_no_videos() -> None:
