@@ -15,7 +15,7 @@ from scd_wm.datasets.dataset import open_dataset
 from scd_wm.policies.registry import make_policy
 from tests.conftest import SMALL_MODEL, SMALL_TRAINING
 from tests.robomimic_checkpoints import needs_robomimic
-from tests.simulators import env_params
+from tests.simulators import env_params, needed_package
 
 NAMES = ("MetaWorld", "RobosuiteLift")
 TASKS = env_params(f"scd_wm/{name}-v0" for name in NAMES)
@@ -45,6 +45,22 @@ def test_the_expert_succeeds_and_much_noise_does_not(env_id: str) -> None:
 
     assert num_success(0.1) == 3
     assert num_success(3.0) < 3
+    env.close()
+
+
+@needed_package("scd_wm/MetaWorldState-v0")
+def test_the_goal_is_seen_in_every_frame_and_is_where_success_is() -> None:
+    env = gym.make("scd_wm/MetaWorldState-v0")
+    policy = make_policy("expert", env)
+    seen, _ = env.reset(seed=0)
+    policy.reset(0)
+    goal, started = seen["goal_pos"], np.linalg.norm(seen["object_pos"] - seen["goal_pos"])
+    terminated = False
+    while not terminated:
+        seen, _, terminated, truncated, _ = env.step(policy.act(seen))
+        np.testing.assert_allclose(seen["goal_pos"], goal, atol=1e-6)
+        assert not truncated
+    assert np.linalg.norm(seen["object_pos"] - goal) < 0.2 * started
     env.close()
 
 
