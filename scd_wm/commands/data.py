@@ -8,6 +8,7 @@ from pathlib import Path
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import plain_rows, show_table, write_summary
 
+
 def add_collect(commands: Commands) -> argparse.ArgumentParser:
     """Declare `collect`."""
     what = "Record episodes of a policy in an environment; the summary goes beside the file."
