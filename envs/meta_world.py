@@ -107,6 +107,7 @@ def _make(task: str) -> Any:
         raise ValueError(f"no task {task!r}; there are {sorted(ALL_V3_ENVIRONMENTS)}")
     env = ALL_V3_ENVIRONMENTS[task]()
     env._partially_observable = False  # the experts read the goal
+    del env.sawyer_observation_space  # made while the goal was hidden; steps are clipped to it
     env._freeze_rand_vec, env.seeded_rand_vec = False, True
     env._set_task_called = True  # without one it draws goals at random, which is what we want
     return env

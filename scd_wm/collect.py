@@ -24,7 +24,7 @@ import scd_wm
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.evaluation.rates import wilson_interval
 from scd_wm.policies.protocol import Policy
-from scd_wm.policies.registry import make_policy
+from scd_wm.policies.registry import POLICIES, make_policy
 
 GYM_TYPE = 2  # robomimic's EnvType.GYM_TYPE
 PACKAGES = ("gymnasium", "mujoco", "numpy")
@@ -92,7 +92,8 @@ def collect(
 
     Args:
         env_id: A registered environment, such as "scd_wm/PushT-v0" or "module:Name-v0".
-        policy: A name in `scd_wm.policies.registry.POLICIES`.
+        policy: A name in `scd_wm.policies.registry.POLICIES`, a checkpoint of robomimic, or
+            "module:function".
         episodes: How many to record.
         out: The HDF5 file to write.
         seed: Seed of the first episode.
@@ -108,9 +109,11 @@ def collect(
         environment does not say).
 
     Raises:
-        ValueError: If the environment or policy is unknown, a number is out of range, or a space
-            cannot be recorded.
+        ValueError: If the environment or policy is unknown, they do not fit, a number is out of
+            range, or a space cannot be recorded.
         FileExistsError: If `out` exists and `overwrite` is False.
+        FileNotFoundError: If there is no such checkpoint.
+        ModuleNotFoundError: If robomimic is needed and not installed.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
         if value is not None and value < 1:
@@ -122,7 +125,7 @@ def collect(
     env = make_env(env_id, max_steps, env_kwargs)
     try:
         check_spaces(env)
-        chosen = make_policy(policy, env, **({} if noise is None else {"noise": noise}))
+        chosen = _choose_policy(policy, env, noise)
         env_args = describe(env, env_id, env_kwargs, policy, seed, noise)
         return _record(env, chosen, episodes, seed, RobomimicWriter(out, env_args, overwrite))
     finally:
@@ -168,6 +171,22 @@ def check_spaces(env: gym.Env) -> None:
             )
     if not (isinstance(action, Discrete) or (isinstance(action, Box) and len(action.shape) == 1)):
         raise ValueError(f"actions must be Discrete or a Box of shape (A,), got {action}")
+
+
+def _choose_policy(text: str, env: gym.Env, noise: float | None) -> Policy:
+    """Return the policy that a text names."""
+    if text in POLICIES:
+        return make_policy(text, env, **({} if noise is None else {"noise": noise}))
+    if noise is not None:
+        raise ValueError(f"noise is an option of {sorted(POLICIES)}, not of {text!r}")
+    # Here, since torch takes seconds to import, and the others do without.
+    from scd_wm.policies.batched import SingleEnvPolicy, check_policy
+    from scd_wm.rollout_policies import load_policy
+
+    loaded = load_policy(text, "cpu")
+    assert loaded is not None, "names of the registry are dealt with above"
+    check_policy(loaded, env.observation_space, env.action_space)
+    return SingleEnvPolicy(loaded)
 
 
 def describe(

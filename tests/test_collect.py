@@ -13,12 +13,16 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Space
+from torch import Tensor
 
 from scd_wm.collect import collect, make_env
 from scd_wm.envs.lift import Lift
 from scd_wm.envs.push_t import PushT
+from scd_wm.policies.robomimic_policy import RobomimicPolicy
+from tests.robomimic_checkpoints import needs_robomimic, write_checkpoint
 
 STATE_ID = "scd_wm/PushTState-v0"
+OWN_POLICY = "tests.test_collect:steps_taken"
 
 
 ERRORS: dict[str, type[BaseException]] = {
@@ -133,6 +137,31 @@ def test_an_episode_is_cut_at_max_steps(tmp_path: Path) -> None:
     assert not demo["terminated"].any()
 
 
+def steps_taken(observation: dict[str, Tensor]) -> Tensor:
+    """A policy of a user's own: acts by how many steps there were, (1, 2)."""
+    return observation["number"].repeat(1, 2) / 10
+
+
+def test_a_policy_of_ones_own_acts_on_what_it_sees(tmp_path: Path) -> None:
+    _, demo = record(tmp_path, policy=OWN_POLICY)
+    np.testing.assert_allclose(demo["actions"], np.arange(5)[:, None].repeat(2, 1) / 10, rtol=1e-6)
+    assert demo["env_args"]["scd_wm"]["policy"] == OWN_POLICY
+
+
+@needs_robomimic[0]
+@pytest.mark.filterwarnings("ignore")  # of robomimic's and its dependencies' own
+def test_a_checkpoint_records_what_it_does_and_must_fit(tmp_path: Path) -> None:
+    fits = write_checkpoint(tmp_path / "fits.pth", vectors={"number": 1})
+    _, demo = record(tmp_path, policy=str(fits))
+    policy = RobomimicPolicy.load(fits, "cpu")
+    policy.reset(0)
+    expected = policy.act({"number": demo["obs/number"]})
+    np.testing.assert_allclose(demo["actions"], expected, rtol=1e-5)
+    other = write_checkpoint(tmp_path / "other.pth", vectors={"speed": 1})
+    with pytest.raises(ValueError, match="the policy reads 'speed', which is not observed"):
+        record(tmp_path, policy=str(other), overwrite=True)
+
+
 def test_env_args_say_how_it_was_made(tmp_path: Path) -> None:
     _, demo = record(tmp_path, STATE_ID, "scripted", noise=0.2, seed=7, max_steps=4)
     args = demo["env_args"]
@@ -237,7 +266,8 @@ def test_unknown_environments_are_refused_in_one_line(
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"policy": "clever"}, "unknown policy 'clever'"),
+        ({"policy": "clever"}, "no policy 'clever'; give a checkpoint.*'expert'"),
+        ({"policy": OWN_POLICY, "noise": 0.1}, "noise is an option of"),
         ({"noise": 0.1}, r"'random' has no option \['noise'\]"),
         ({"env_kwargs": {"colour": 1}}, "cannot be made with"),
         ({"env_kwargs": {"kind": "nested"}}, "observation 'robot' is Dict.*not nested"),

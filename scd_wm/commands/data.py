@@ -8,20 +8,17 @@ from pathlib import Path
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import plain_rows, show_table, write_summary
 
-POLICIES = (
-    "expert",
-    "random",
-    "scripted",
-    "zero",
-)  # of scd_wm.policies.registry, which needs gymnasium
-
 
 def add_collect(commands: Commands) -> argparse.ArgumentParser:
     """Declare `collect`."""
     what = "Record episodes of a policy in an environment; the summary goes beside the file."
     parser = command(commands, "collect", what, run_collect)
     parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
-    parser.add_argument("--policy", choices=POLICIES, default="scripted", help="who acts")
+    parser.add_argument(
+        "--policy",
+        default="scripted",
+        help="who acts: expert, scripted, random, zero, checkpoint (.pth) or module:function",
+    )
     parser.add_argument("--episodes", type=int, metavar="N", default=100, help="how many")
     parser.add_argument(
         "--out", type=Path, metavar="PATH", required=True, help="robomimic HDF5 file to write"

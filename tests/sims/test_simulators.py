@@ -14,7 +14,8 @@ from scd_wm.cli import main
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.policies.registry import make_policy
 from tests.conftest import SMALL_MODEL, SMALL_TRAINING
-from tests.simulators import env_params
+from tests.robomimic_checkpoints import needs_robomimic
+from tests.simulators import env_params, needed_package
 
 NAMES = ("MetaWorld", "RobosuiteLift")
 TASKS = env_params(f"scd_wm/{name}-v0" for name in NAMES)
@@ -44,6 +45,22 @@ def test_the_expert_succeeds_and_much_noise_does_not(env_id: str) -> None:
 
     assert num_success(0.1) == 3
     assert num_success(3.0) < 3
+    env.close()
+
+
+@needed_package("scd_wm/MetaWorldState-v0")
+def test_the_goal_is_seen_in_every_frame_and_is_where_success_is() -> None:
+    env = gym.make("scd_wm/MetaWorldState-v0")
+    policy = make_policy("expert", env)
+    seen, _ = env.reset(seed=0)
+    policy.reset(0)
+    goal, started = seen["goal_pos"], np.linalg.norm(seen["object_pos"] - seen["goal_pos"])
+    terminated = False
+    while not terminated:
+        seen, _, terminated, truncated, _ = env.step(policy.act(seen))
+        np.testing.assert_allclose(seen["goal_pos"], goal, atol=1e-6)
+        assert not truncated
+    assert np.linalg.norm(seen["object_pos"] - goal) < 0.2 * started
     env.close()
 
 
@@ -82,3 +99,35 @@ def test_a_world_model_learns_from_its_expert_and_is_an_environment(
     made = json.loads((tmp_path / "data.summary.json").read_text())
     assert made["episodes"] == 3
     real.close()
+
+
+@pytest.mark.parametrize("env_id", STATE_TASKS)
+@needs_robomimic[0]
+@pytest.mark.filterwarnings("ignore")  # of robomimic's and its dependencies' own
+def test_a_policy_is_cloned_recorded_and_comes_to_the_same_by_either_loop(
+    env_id: str, tmp_path: Path
+) -> None:
+    data, run, policy = tmp_path / "data.hdf5", tmp_path / "run", tmp_path / "policy.pth"
+    few = ["--episodes", "2", "--max-steps", "6"]
+    assert main(["collect", env_id, "--policy", "expert", *few, "--out", str(data)]) == 0
+    trained = ["train", str(data), "--out", str(run), "--steps", "2", "--held-out", "0.5"]
+    assert main([*trained, "--preset", "state"]) == 0
+    cloned = ["train-policy", str(data), "--out", str(policy), "--steps", "2", "--hidden", "8"]
+    assert main([*cloned, "--batch-size", "4"]) == 0
+    for world, starts in ((env_id, []), (str(run), ["--data", str(data)])):
+        found = []
+        for engine in ("scd_wm", "robomimic"):
+            out = tmp_path / f"{Path(world).name}_{engine}"
+            played = ["rollout", str(policy), world, *few, "--engine", engine, "--out", str(out)]
+            assert main([*played, *starts]) == 0
+            found.append(json.loads((out / "summary.json").read_text()))
+        ours, theirs = found
+        for key in ("success", "mean_steps", "seeds"):
+            assert ours[key] == theirs[key]
+        assert ours["mean_total_reward"] == pytest.approx(theirs["mean_total_reward"], rel=1e-4)
+    again = tmp_path / "again.hdf5"
+    assert main(["collect", env_id, "--policy", str(policy), *few, "--out", str(again)]) == 0
+    played = open_dataset(again).arrays(0).outcome["reward"].sum()
+    rows = (tmp_path / f"{Path(env_id).name}_scd_wm" / "episodes.csv").read_text().splitlines()
+    first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
+    assert played == pytest.approx(float(first["total_reward"]), rel=1e-4)
