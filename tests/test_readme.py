@@ -50,7 +50,7 @@ def test_every_command_of_the_readme_is_one_that_the_command_line_takes() -> Non
     ]
     assert {shlex.split(c)[1] for c in commands} == {
         *("bench", "calibrate", "collect", "evaluate", "imagine", "inspect"),
-        *("plan", "play", "rollout", "study", "train", "train-policy"),
+        *("evaluate-policies", "plan", "play", "rollout", "study", "train", "train-policy"),
     }
     for command in commands:
         build_parser().parse_args(shlex.split(command, comments=True)[1:])
