@@ -9,6 +9,7 @@ Axes: P policies, E starts.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,9 @@ def _values(line: Mapping[str, str], where: str) -> tuple[bool, float | None]:
     if text not in SUCCESS:
         raise ValueError(f"{where}: success must be 0 or 1, got {line['success']!r}")
     try:
-        return SUCCESS[text], float(reward) if reward else None
+        number = float(reward) if reward else None
     except ValueError:
-        raise ValueError(f"{where}: return must be a number, got {reward!r}") from None
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{where}: return must be a number, or empty, got {reward!r}")
+    return SUCCESS[text], number

@@ -94,7 +94,8 @@ def test_of_an_earlier_evaluation_the_real_episodes_count(tmp_path: Path) -> Non
         ("policy,start,success\na,1,1\na,1,0\n", "has 'a' from start '1' twice"),
         ("policy,start,success\na,1,2\n", "row 2: success must be 0 or 1, got '2'"),
         ("policy,start,success\na,1\n", "row 2: success must be 0 or 1, got ''"),
-        ("policy,start,success,return\na,1,1,lots\n", "row 2: return must be a number, got 'lots'"),
+        ("policy,start,success,return\na,1,1,lots\n", "row 2: return must be a number.*, got 'lots'"),
+        ("policy,start,success,return\na,1,1,inf\n", "row 2: return must be a number.*, got 'inf'"),
     ],
 )
 def test_what_is_no_table_says_why(text: str, message: str, tmp_path: Path) -> None:
