@@ -228,10 +228,25 @@ def mcnemar(first: Array, second: Array) -> float:
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
     """Return an estimate in JSON types as text, with its interval over episodes."""
-    value, (low, high) = estimate["value"], estimate["interval_over_episodes"]
-    if value is None:
+    if estimate["value"] is None:
         return "undefined"
-    return f"{value:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f}{_share(estimate)})")
+    interval = interval_text(estimate, "episodes")
+    return f"{estimate['value']:.2f}" + (f" ({interval})" if interval else "")
+
+
+def interval_text(estimate: Mapping[str, Any], drawn: str) -> str:
+    """Return an interval of an estimate in JSON types as text; "" where there is none.
+
+    Args:
+        estimate: In JSON types.
+        drawn: What was resampled, "episodes" or "policies_and_episodes".
+    """
+    (low, high), undefined = (estimate[f"{k}_over_{drawn}"] for k in ("interval", "undefined"))
+    if low is None:
+        return ""
+    return f"{low:.2f} to {high:.2f}" + (
+        f", undefined in {undefined:.0%}" if undefined > TAIL else ""
+    )
 
 
 def is_above_0(estimate: Mapping[str, Any]) -> bool:
@@ -242,12 +257,6 @@ def is_above_0(estimate: Mapping[str, Any]) -> bool:
     """
     low = estimate["interval_over_episodes"][0]
     return low is not None and low > 0 and estimate["undefined_over_episodes"] <= TAIL
-
-
-def _share(estimate: Mapping[str, Any]) -> str:
-    """Say of how many resamples an interval is, if not of nearly all."""
-    undefined = estimate["undefined_over_episodes"]
-    return f", undefined in {undefined:.0%}" if undefined > TAIL else ""
 
 
 def _is_constant(values: Array) -> NDArray[np.bool_]:

@@ -51,13 +51,10 @@ def read_real_table(path: Path, policies: Sequence[str]) -> RealTable:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no table {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or ())
-        start = "start" if "start" in names else "seed"
-        if missing := sorted({"policy", start, "success"} - {*names}):
-            raise ValueError(f"table {path} lacks {missing}; it has {names}, wanted are {WANTED}")
-        lines = [{k: (v or "").strip() for k, v in line.items() if k} for line in reader]
+    names, lines = _read(path)
+    start = "start" if "start" in names else "seed"
+    if missing := sorted({"policy", start, "success"} - {*names}):
+        raise ValueError(f"table {path} lacks {missing}; it has {names}, wanted are {WANTED}")
     rows: dict[tuple[str, str], tuple[bool, float | None]] = {}
     for number, line in enumerate(lines, start=2):
         if line.get("world", REAL) != REAL:
@@ -78,6 +75,17 @@ def read_real_table(path: Path, policies: Sequence[str]) -> RealTable:
                 f"{len(starts)} starts, and the table's policies are {there}"
             )
     return RealTable(path=path, starts=starts, rows=rows)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the names of a table's columns, and its rows by name."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            names = list(reader.fieldnames or ())
+            return names, [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"table {path} is no CSV file: {error}") from None
 
 
 def _values(line: Mapping[str, str], where: str) -> tuple[bool, float | None]:

@@ -103,6 +103,12 @@ def test_what_is_no_table_says_why(text: str, message: str, tmp_path: Path) -> N
         read_real_table(write(tmp_path / "t.csv", text), ["a", "b"])
 
 
+def test_a_file_that_is_no_text_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"policy,start,success\na,1,\x80")
+    with pytest.raises(ValueError, match="table .*csv is no CSV file: .* byte 0x80"):
+        read_real_table(tmp_path / "t.csv", ["a"])
+
+
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no table"):
         read_real_table(tmp_path / "none.csv", ["a"])

@@ -122,6 +122,7 @@ def test_the_verdict_says_what_the_numbers_say() -> None:
     lucky["ranking"]["success"][WORLD_MODEL]["spearman"]["undefined_over_episodes"] = 0.4
     assert verdict(lucky).startswith("Imagination does not clearly rank these 3 policies")
     assert "Spearman 1.00 (1.00 to 1.00, undefined in 40%)" in verdict(lucky)
+    assert "1.00 to 1.00, undefined in 40%" in text_of(page(lucky))
     nothing = results(dict.fromkeys(RATES, 0.0))
     assert verdict(nothing).startswith("Nothing can be said")
     assert "undefined" in text_of(page(nothing))
