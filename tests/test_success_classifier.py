@@ -155,7 +155,8 @@ def test_a_split_that_leaves_a_part_without_failures_is_refused(tmp_path: Path) 
     )
     dataset = open_dataset(data)
     for share in (0.1, 0.9):  # either part is a single episode
-        with pytest.raises(ValueError, match=r"sure\.hdf5 none would have a failure;.* got 0\.[19]"):
+        message = r"sure\.hdf5 none would have a failure;.* got 0\.[19]"
+        with pytest.raises(ValueError, match=message):
             split_by_success(dataset, share)
 
 
