@@ -54,8 +54,9 @@ def evaluate_policies(
 
     A dream begins from the first frame of the real episode and knows nothing else of it. Everything
     random in an episode depends on its number, so the noise on a policy's actions is the same in
-    both worlds. An episode ends with its first success; starts that are one already are refused.
-    Started by several processes, they share the work and come to the same numbers.
+    both worlds. An episode ends with its first success; starts that are one already are refused,
+    but for recorded ones, whose first frame does not tell. Started by several processes, they share
+    the work and come to the same numbers.
 
     Args:
         run: A run folder, an exported model or the name of a shipped one.

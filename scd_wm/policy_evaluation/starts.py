@@ -30,7 +30,7 @@ class Starts:
 
     names: tuple[str, ...]  # seeds of a simulator, or recorded episodes
     frames: Clip  # first frame of each, (E, 1)
-    refused: tuple[str, ...]  # a success already
+    refused: tuple[str, ...]  # a success already, as far as a simulator tells
     max_steps: int | None  # of an episode, as the environment limits it; None if it does not
 
 
