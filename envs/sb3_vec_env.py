@@ -3,7 +3,7 @@
     envs = gym.make_vec(
         "scd_wm/Imagined-v0", num_envs=64, model="runs/lift", autoreset_mode="SameStep"
     )
-    PPO("MultiInputPolicy", SB3VecEnv(envs)).learn(100_000)
+    PPO("MultiInputPolicy", SB3VecEnv(envs), n_steps=32, batch_size=128).learn(100_000)
 
 Stable-Baselines3 makes its own vector environments from single ones, and knows no others.
 

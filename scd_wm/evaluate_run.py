@@ -28,6 +28,7 @@ from scd_wm.evaluation.perceptual import PerceptualNetwork
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.model.world_model import WorldModel
+from scd_wm.repeating_simulator import find_simulator
 from scd_wm.report.build import write_media, write_report
 from scd_wm.report.fidelity_section import fidelity_lines
 from scd_wm.report.headline import headline_horizon, headline_metrics
@@ -167,6 +168,8 @@ def report_on(
     networks = Networks(PerceptualNetwork.installed(), None if i3d is None else VideoNetwork(i3d))
     trained, held_out = open_evaluated(run, data)
     spec = model.spec.pixels
+    if env is not None:
+        find_simulator(held_out, env)
     held_out.prepare()
     colours = colours or colours_from_metadata(held_out.info.metadata)
     imagine = as_imagine(model, num_steps, autoencoder, solver)

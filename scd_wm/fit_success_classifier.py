@@ -152,21 +152,36 @@ def split_by_success(dataset: RobotDataset, share: float) -> tuple[RobotDataset,
         told = list(dataset.outcomes) or "no outcome"
         raise ValueError(f"{path} does not say what is a success, it has {told}; use other data")
     frames = labelled_frames(dataset)
-    won = np.unique(frames.episode[frames.success])
-    lost = np.unique(frames.episode[~frames.success])
-    for what, found in (("successes", won), ("failures", lost)):
-        if len(found) < 2:
-            raise ValueError(
-                f"frames that are {what} are in {len(found)} of the {len(dataset.episodes)} "
-                f"episodes of {path}; at least 2 are needed, one of them to hold out"
-            )
+    won = _winning_episodes(frames, path)
     held: set[int] = set()
     random = np.random.default_rng(SPLIT_SEED)
     for group in (won, np.setdiff1d(np.arange(len(dataset.episodes)), won)):
         count = min(max(1, round(share * len(group))), len(group) - 1)
         held |= {int(i) for i in random.permutation(group)[: max(count, 0)]}
     rest = [i for i in range(len(dataset.episodes)) if i not in held]
+    for what, part in (("to train on", rest), ("held out", sorted(held))):
+        flags = frames.success[np.isin(frames.episode, part)]
+        if flags.all() or not flags.any():
+            lacking = "failure" if flags.all() else "success"
+            raise ValueError(
+                f"of the {len(part)} episodes {what} of {path} none would have a {lacking}; give "
+                f"more data or another held_out, got {share:g}"
+            )
     return dataset.subset(rest), dataset.subset(sorted(held))
+
+
+def _winning_episodes(frames: LabelledFrames, path: Path) -> NDArray[np.int64]:
+    """Return the episodes with a success, having checked that enough have one, and a failure."""
+    won = np.unique(frames.episode[frames.success])
+    lost = np.unique(frames.episode[~frames.success])
+    for what, found in (("successes", won), ("failures", lost)):
+        if len(found) < 2:
+            raise ValueError(
+                f"frames that are {what} are in {len(found)} of the "
+                f"{len(frames.dataset.episodes)} episodes of {path}; at least 2 are needed, one of "
+                "them to hold out"
+            )
+    return won
 
 
 def new_network(dataset: RobotDataset, sizes: ClassifierConfig, seed: int) -> SuccessNetwork:

@@ -38,9 +38,13 @@ def find_simulator(dataset: RobotDataset, env_id: str | None) -> tuple[str, dict
     """
     metadata = dataset.info.metadata
     named = metadata.get("env_name")
-    env_id = env_id or named
+    env_id, is_asked = env_id or named, env_id is not None
+    if not env_id:
+        raise ValueError("the data names no environment; name the simulator by --env")
     if env_id not in gym.registry:
-        raise ValueError(f"{env_id!r} is no registered environment; name the simulator by --env")
+        whose = "" if is_asked else ", which the data names,"
+        wanted = "give that in which the data" if is_asked else "name by --env that in which it"
+        raise ValueError(f"{env_id!r}{whose} is no registered environment; {wanted} was recorded")
     if "seed" not in (metadata.get("scd_wm") or {}):
         raise ValueError("the data does not say by which seeds it was recorded, as collect does")
     if dataset.options.frame_skip > 1:

@@ -102,8 +102,17 @@ def test_a_recording_that_is_not_repeated_is_not_compared(source: RobotDataset) 
 
 
 def test_what_is_missing_is_said(source: RobotDataset) -> None:
-    with pytest.raises(ValueError, match="'Robot-v9' is no registered environment; name the"):
+    with pytest.raises(ValueError, match="'Robot-v9' is no registered environment; give that in"):
         find_simulator(source, "Robot-v9")
+    metadata = source.info.metadata
+    assert isinstance(metadata, dict)
+    metadata["env_name"] = None
+    with pytest.raises(ValueError, match="the data names no environment; name the simulator by"):
+        find_simulator(source, None)
+    metadata["env_name"] = "Robot-v8"
+    with pytest.raises(ValueError, match="'Robot-v8', which the data names, is no registered env"):
+        find_simulator(source, None)
+    metadata["env_name"] = ENV
     with pytest.raises(ValueError, match="does not observe"):
         play(copy_last, source, "scd_wm/LiftState-v0")
     source.info.metadata["scd_wm"].clear()

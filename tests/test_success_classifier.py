@@ -148,6 +148,18 @@ def test_both_parts_of_the_split_have_successes_and_failures(tmp_path: Path) -> 
     assert all(len(np.unique(labelled_frames(p).success)) == 2 for p in (part, rest))
 
 
+def test_a_split_that_leaves_a_part_without_failures_is_refused(tmp_path: Path) -> None:
+    seldom = iter([True, True, *[False] * 6])
+    data = write_squares(
+        tmp_path / "sure.hdf5", lambda rows, _: (rows > 6) if next(seldom) else rows >= 0, 8
+    )
+    dataset = open_dataset(data)
+    for share in (0.1, 0.9):  # either part is a single episode
+        message = r"sure\.hdf5 none would have a failure;.* got 0\.[19]"
+        with pytest.raises(ValueError, match=message):
+            split_by_success(dataset, share)
+
+
 def test_degraded_images_are_blurred_and_noisy_in_the_share_that_is_asked_for() -> None:
     frames = network_inputs({k: torch.from_numpy(v) for k, v in observation(200).items()}, SPEC)
     for share in (0.0, 0.3, 1.0):

@@ -91,15 +91,32 @@ def resample_sums(
     Returns:
         Sums over all clips, (...), and over those of each resample, (R, ...).
     """
+    index, drawn = draw_groups(groups, seed=seed, num_resamples=num_resamples)
+    sums = np.zeros((drawn.shape[1], *values.shape[1:]))
+    np.add.at(sums, index, values)
+    return sums.sum(axis=0), np.tensordot(drawn, sums, axes=1)
+
+
+def draw_groups(
+    groups: ArrayLike, *, seed: int, num_resamples: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Draw episodes with replacement, clips where there is but one episode.
+
+    Args:
+        groups: The episode of each clip, (N,).
+        seed: Of the resampling. Equal seeds draw equal episodes.
+        num_resamples: R.
+
+    Returns:
+        What is drawn with each clip, (N,), as a column of how often each was drawn, (R, G).
+    """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) == 1:
-        index = np.arange(len(values))
+        index = np.arange(len(index))
     count = int(index.max()) + 1
-    sums = np.zeros((count, *values.shape[1:]))
-    np.add.at(sums, index, values)
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), num_resamples)  # (R, G)
-    return sums.sum(axis=0), np.tensordot(drawn.astype(np.float64), sums, axes=1)
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(count, np.full(count, 1 / count), num_resamples)
+    return index, drawn.astype(np.float64)
 
 
 def quantiles(means: Array, tail: float) -> tuple[Array, Array]:

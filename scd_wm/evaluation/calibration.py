@@ -107,7 +107,7 @@ def calibrate(
         rates = drawn[:, 2] / drawn[:, 0]
         predicted, rate = total[1] / total[0], total[2] / total[0]
     low, high = quantiles(rates, 0.025)
-    error_low, error_high = np.quantile(_error(drawn), [0.025, 0.975])
+    error_low, error_high = quantiles(_error(drawn)[:, None], 0.025)
     return Calibration(
         event=event,
         count=total[0],
@@ -116,8 +116,8 @@ def calibrate(
         low=low,
         high=high,
         error=float(_error(total[None])[0]),
-        error_low=float(error_low),
-        error_high=float(error_high),
+        error_low=float(error_low[0]),
+        error_high=float(error_high[0]),
         error_by_chance=_by_chance(p[known], place[known], seed),
         brier=float(((p - y) ** 2)[known].mean()),
         brier_of_base_rate=float(y[known].var()),
@@ -125,8 +125,12 @@ def calibrate(
 
 
 def _error(sums: Array) -> Array:
-    """Return the calibration error, (R,), of counts, probabilities and events, (R, 3, K)."""
-    return np.abs(sums[:, 1] - sums[:, 2]).sum(axis=1) / sums[:, 0].sum(axis=1)
+    """Return the calibration error, (R,), of counts, probabilities and events, (R, 3, K).
+
+    It is NaN where all episodes that were drawn are ones of which nothing is known.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.abs(sums[:, 1] - sums[:, 2]).sum(axis=1) / sums[:, 0].sum(axis=1)
 
 
 def _by_chance(p: Array, place: NDArray[np.int64], seed: int) -> float:

@@ -9,11 +9,14 @@ Axes: N samples, D features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scd_wm.evaluation.bootstrap import finite
 
 Array = NDArray[np.float64]
 
@@ -26,12 +29,16 @@ class FrechetResult:
     camera: str
     num_samples: int  # of each side
     num_features: int
-    distances: dict[str, float]  # model: distance
+    distances: dict[str, float]  # model: distance; NaN of a single sample
     real_halves: float  # between two halves of the real samples: what finite samples alone give
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers in JSON types."""
-        return dict(vars(self)) | {"bias": BIAS}
+        return dict(vars(self)) | {
+            "distances": {model: finite(value) for model, value in self.distances.items()},
+            "real_halves": finite(self.real_halves),
+            "bias": BIAS,
+        }
 
 
 BIAS = (
@@ -72,12 +79,15 @@ def frechet_distance(one: Array, other: Array) -> float:
     """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), of the samples' means and covariances.
 
     The trace of the root is that of the symmetric (C1^(1/2) C2 C1^(1/2))^(1/2), by decomposition
-    in eigenvalues in float64; those below 0 are rounding.
+    in eigenvalues in float64; those below 0 are rounding. It is NaN where a side has fewer than two
+    rows, and so no covariance.
 
     Args:
-        one: (N, D), two rows or more.
-        other: (M, D), two rows or more.
+        one: (N, D).
+        other: (M, D).
     """
+    if min(len(one), len(other)) < 2:
+        return math.nan
     one, other = one.astype(np.float64), other.astype(np.float64)
     first, second = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (one, other))
     values, vectors = np.linalg.eigh(first)

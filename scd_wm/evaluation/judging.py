@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from scd_wm.evaluation.bootstrap import bootstrap_mean
+from scd_wm.evaluation.bootstrap import bootstrap_mean, draw_groups, quantiles
 from scd_wm.evaluation.metrics import brier_score
 
 Array = NDArray[np.float64]
@@ -118,11 +118,7 @@ def auroc(probability: Array, happened: Array, weights: Array | None = None) -> 
 
 def _auroc_score(p: Array, y: Array, groups: NDArray, seed: int) -> Score:
     """Return the area with its interval over episodes, over those resamples that have one."""
-    _, index = np.unique(groups, return_inverse=True)
-    num_groups = int(index.max()) + 1
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), RESAMPLES)
-    areas = np.array([auroc(p, y, counts[index].astype(np.float64)) for counts in drawn])
-    areas = areas[~np.isnan(areas)]
-    low, high = np.quantile(areas, [0.025, 0.975]) if len(areas) else (np.nan, np.nan)
-    return Score(auroc(p, y), float(low), float(high))
+    index, drawn = draw_groups(groups, seed=seed, num_resamples=RESAMPLES)
+    areas = np.array([auroc(p, y, counts[index]) for counts in drawn])
+    low, high = quantiles(areas[:, None], 0.025)
+    return Score(auroc(p, y), float(low[0]), float(high[0]))

@@ -132,7 +132,8 @@ class VideoNetwork:
             try:
                 network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
             except RuntimeError as error:
-                raise ValueError(f"{path} is no TorchScript file: {error}") from None
+                why = str(error).splitlines()[0].split(". ")[0]
+                raise ValueError(f"{path} is no TorchScript file: {why}") from None
         self._network = network.eval()
 
     @torch.inference_mode()

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scd_wm.evaluation.bootstrap import finite, quantiles
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array, Array], Array]
 """Of real and imagined results of policies, (..., P) each; gives (...)."""
 
 RESAMPLES = 2000
+TAIL = 0.025  # of resamples beyond either end of an interval
 SAME = 1e-12  # results whose range is within this share of the largest differ by rounding only
 
 
@@ -80,17 +83,19 @@ class Estimate:
     value: float
     of_episodes: tuple[float, float]  # other starts, these policies
     of_both: tuple[float, float]  # other starts and other policies like these
-    undefined_resamples: float  # share of those of `of_both` that give no value and do not count
+    undefined_of_episodes: float  # share of the resamples that give no value and do not count
+    undefined_of_both: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers in JSON types; what is not defined is null."""
-        low, high = (_or_none(x) for x in self.of_episodes)
-        low_of_both, high_of_both = (_or_none(x) for x in self.of_both)
+        low, high = (finite(x) for x in self.of_episodes)
+        low_of_both, high_of_both = (finite(x) for x in self.of_both)
         return {
-            "value": _or_none(self.value),
+            "value": finite(self.value),
             "interval_over_episodes": [low, high],
             "interval_over_policies_and_episodes": [low_of_both, high_of_both],
-            "undefined_resamples": self.undefined_resamples,
+            "undefined_over_episodes": self.undefined_of_episodes,
+            "undefined_over_policies_and_episodes": self.undefined_of_both,
         }
 
 
@@ -141,12 +146,14 @@ def compare_rankings(
     found = {}
     for name, statistic in STATISTICS.items():
         value = statistic(means(once, real), means(once, imagined))
+        of_episodes = statistic(resampled[0], resampled[1])
         of_both = statistic(chosen[0], chosen[1])
         found[name] = Estimate(
             value=float(value[0]),
-            of_episodes=_interval(statistic(resampled[0], resampled[1])),
+            of_episodes=_interval(of_episodes),
             of_both=_interval(of_both),
-            undefined_resamples=float(np.isnan(of_both).mean()),
+            undefined_of_episodes=float(np.isnan(of_episodes).mean()),
+            undefined_of_both=float(np.isnan(of_both).mean()),
         )
     return found
 
@@ -221,10 +228,35 @@ def mcnemar(first: Array, second: Array) -> float:
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
     """Return an estimate in JSON types as text, with its interval over episodes."""
-    value, (low, high) = estimate["value"], estimate["interval_over_episodes"]
-    if value is None:
+    if estimate["value"] is None:
         return "undefined"
-    return f"{value:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+    interval = interval_text(estimate, "episodes")
+    return f"{estimate['value']:.2f}" + (f" ({interval})" if interval else "")
+
+
+def interval_text(estimate: Mapping[str, Any], drawn: str) -> str:
+    """Return an interval of an estimate in JSON types as text; "" where there is none.
+
+    Args:
+        estimate: In JSON types.
+        drawn: What was resampled, "episodes" or "policies_and_episodes".
+    """
+    (low, high), undefined = (estimate[f"{k}_over_{drawn}"] for k in ("interval", "undefined"))
+    if low is None:
+        return ""
+    return f"{low:.2f} to {high:.2f}" + (
+        f", undefined in {undefined:.0%}" if undefined > TAIL else ""
+    )
+
+
+def is_above_0(estimate: Mapping[str, Any]) -> bool:
+    """Say whether an estimate in JSON types is clearly above 0, other starts considered.
+
+    Resamples in which it is not defined speak against it: they do not count for the interval, which
+    would be narrow where hardly anything ever succeeds.
+    """
+    low = estimate["interval_over_episodes"][0]
+    return low is not None and low > 0 and estimate["undefined_over_episodes"] <= TAIL
 
 
 def _is_constant(values: Array) -> NDArray[np.bool_]:
@@ -246,12 +278,5 @@ def _ranks(values: Array) -> Array:
 
 def _interval(values: Array) -> tuple[float, float]:
     """Return the 95 % interval of resampled values, NaN left out."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return math.nan, math.nan
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    low, high = quantiles(values[:, None], TAIL)
+    return float(low[0]), float(high[0])

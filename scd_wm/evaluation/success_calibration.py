@@ -11,36 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scd_wm.evaluation.bootstrap import bootstrap_mean
+from scd_wm.evaluation.calibration import NUM_BINS, Calibration, calibrate
 from scd_wm.evaluation.rates import wilson_interval
 
-NUM_BINS = 10
+RESAMPLES = 2000
 
 
 def calibration(
-    predicted: NDArray[np.float64],
-    success: NDArray[np.bool_],
-    starts: NDArray,
-    *,
-    seed: int,
-    num_bins: int = NUM_BINS,
+    predicted: NDArray[np.float64], success: NDArray[np.bool_], starts: NDArray, *, seed: int
 ) -> dict[str, Any]:
     """Compare predicted chances of success with what happened, in JSON types.
 
     Brier's score is the mean squared error of the chances (Brier 1950); beside it stands that of
-    always saying how often success was (the base rate), which knows the mean and nothing else. The
-    expected calibration error is the mean difference between chance and share in bins of equal
-    width, weighted by their episodes (Naeini et al. 2015).
+    always saying how often success was (the base rate), which knows the mean and nothing else. For
+    the expected calibration error see `scd_wm.evaluation.calibration.calibrate`.
 
     Args:
         predicted: Chance of success of each episode, (N,), 0 to 1.
         success: Whether it succeeded really, (N,).
         starts: Start of each episode, (N,): those of one start are resampled together.
         seed: Of the resampling.
-        num_bins: K.
 
     Returns:
         "bins", those that hold an episode, "brier", "brier_of_base_rate", their difference with its
-        95 % bootstrap interval, and "expected_calibration_error".
+        95 % bootstrap interval, "expected_calibration_error" with its own, and what that would be
+        if all chances were true.
 
     Raises:
         ValueError: If there is no episode, or a chance is not in [0, 1].
@@ -49,42 +44,44 @@ def calibration(
         raise ValueError("calibration needs an episode, got none")
     if not ((predicted >= 0) & (predicted <= 1)).all():
         raise ValueError("predicted chances must be in [0, 1]")
-    outcome, base = success.astype(np.float64), float(success.mean())
-    squared, of_base = (predicted - outcome) ** 2, (base - outcome) ** 2
-    difference = bootstrap_mean((squared - of_base)[:, None], starts, seed=seed)
-    bins = _bins(predicted, outcome, num_bins)
-    gaps = [b["episodes"] * abs(b["predicted"] - b["success_rate"]) for b in bins]
+    outcome = success.astype(np.float64)
+    settings = {"seed": seed, "num_resamples": RESAMPLES}
+    found = calibrate("success", predicted[:, None], outcome[:, None], starts, **settings)
+    assert found is not None, "of every episode it is known whether it succeeded"
+    better = (predicted - outcome) ** 2 - (outcome.mean() - outcome) ** 2
+    difference = bootstrap_mean(better[:, None], starts, **settings)
     return {
         "episodes": len(predicted),
-        "base_rate": base,
+        "base_rate": found.base_rate,
         "mean_predicted": float(predicted.mean()),
-        "brier": float(squared.mean()),
-        "brier_of_base_rate": float(of_base.mean()),
+        "brier": found.brier,
+        "brier_of_base_rate": found.brier_of_base_rate,
         "brier_minus_base_rate": [
             float(x[0]) for x in (difference.mean, difference.low, difference.high)
         ],
-        "expected_calibration_error": sum(gaps) / len(predicted),
-        "bins": bins,
+        "expected_calibration_error": found.error,
+        "expected_calibration_error_interval": [found.error_low, found.error_high],
+        "expected_calibration_error_by_chance": found.error_by_chance,
+        "bins": _bins(found),
     }
 
 
-def _bins(
-    predicted: NDArray[np.float64], outcome: NDArray[np.float64], num_bins: int
-) -> list[dict[str, Any]]:
-    """Return bins of equal width that hold an episode; a chance of 1 is in the last."""
-    index = np.minimum((predicted * num_bins).astype(int), num_bins - 1)
+def _bins(found: Calibration) -> list[dict[str, Any]]:
+    """Return the bins that hold an episode, with Wilson intervals.
+
+    A bin may hold a handful of episodes, all alike, of which the bootstrap would say too much.
+    """
     bins = []
-    for number in np.unique(index):
-        inside = index == number
-        count, won = int(inside.sum()), int(outcome[inside].sum())
+    for number in np.flatnonzero(found.count):
+        count, rate = int(found.count[number]), float(found.happened[number])
         bins.append(
             {
-                "from": float(number / num_bins),
-                "to": float((number + 1) / num_bins),
+                "from": float(number / NUM_BINS),
+                "to": float((number + 1) / NUM_BINS),
                 "episodes": count,
-                "predicted": float(predicted[inside].mean()),
-                "success_rate": won / count,
-                "interval": list(wilson_interval(won, count)),
+                "predicted": float(found.predicted[number]),
+                "success_rate": rate,
+                "interval": list(wilson_interval(round(rate * count), count)),
             }
         )
     return bins

@@ -191,10 +191,7 @@ class _Watch:
         if "uncertainty" in info:
             is_first = len(self._last) < (self._last.maxlen or 0)  # nothing has lasted so long yet
             self._last.append(info["uncertainty"])
-            lasting = np.min(self._last, axis=0)
-            if is_first:
-                self._highest["uncertainty"] = lasting
-            self._keep("uncertainty", lasting, alive)
+            self._keep("uncertainty", np.min(self._last, axis=0), alive, anew=is_first)
         if self.judge is not None:
             seen = {k: torch.from_numpy(v).to(self.device) for k, v in observations.items()}
             with torch.inference_mode():
@@ -211,6 +208,9 @@ class _Watch:
             judged=known.get("judged"),
         )
 
-    def _keep(self, name: str, values: np.ndarray, alive: np.ndarray) -> None:
-        before = self._highest.setdefault(name, np.zeros(len(alive)))
-        before[alive] = np.maximum(before[alive], values[alive])
+    def _keep(
+        self, name: str, values: np.ndarray, alive: np.ndarray, *, anew: bool = False
+    ) -> None:
+        """Keep the highest value of each episode that goes on, or forget what was before."""
+        kept = self._highest.setdefault(name, np.zeros(len(alive)))
+        kept[alive] = values[alive] if anew else np.maximum(kept[alive], values[alive])

@@ -9,6 +9,7 @@ Axes: P policies, E starts.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,10 @@ def read_real_table(path: Path, policies: Sequence[str]) -> RealTable:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no table {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or ())
-        start = "start" if "start" in names else "seed"
-        if missing := sorted({"policy", start, "success"} - {*names}):
-            raise ValueError(f"table {path} lacks {missing}; it has {names}, wanted are {WANTED}")
-        lines = [{k: (v or "").strip() for k, v in line.items() if k} for line in reader]
+    names, lines = _read(path)
+    start = "start" if "start" in names else "seed"
+    if missing := sorted({"policy", start, "success"} - {*names}):
+        raise ValueError(f"table {path} lacks {missing}; it has {names}, wanted are {WANTED}")
     rows: dict[tuple[str, str], tuple[bool, float | None]] = {}
     for number, line in enumerate(lines, start=2):
         if line.get("world", REAL) != REAL:
@@ -79,11 +77,25 @@ def read_real_table(path: Path, policies: Sequence[str]) -> RealTable:
     return RealTable(path=path, starts=starts, rows=rows)
 
 
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the names of a table's columns, and its rows by name."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            names = list(reader.fieldnames or ())
+            return names, [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"table {path} is no CSV file: {error}") from None
+
+
 def _values(line: Mapping[str, str], where: str) -> tuple[bool, float | None]:
     text, reward = line["success"].lower(), line.get("return")
     if text not in SUCCESS:
         raise ValueError(f"{where}: success must be 0 or 1, got {line['success']!r}")
     try:
-        return SUCCESS[text], float(reward) if reward else None
+        number = float(reward) if reward else None
     except ValueError:
-        raise ValueError(f"{where}: return must be a number, got {reward!r}") from None
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{where}: return must be a number, or empty, got {reward!r}")
+    return SUCCESS[text], number

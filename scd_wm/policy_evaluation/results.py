@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scd_wm.evaluation.bootstrap import bootstrap_mean
-from scd_wm.evaluation.ranking import Pair, compare_rankings, estimate_text, success_pairs
+from scd_wm.evaluation.ranking import (
+    Pair,
+    compare_rankings,
+    estimate_text,
+    is_above_0,
+    success_pairs,
+)
 from scd_wm.evaluation.rates import episodes_needed, wilson_interval
 from scd_wm.evaluation.result import WORLD_MODEL
 from scd_wm.evaluation.success_calibration import calibration
@@ -234,11 +240,11 @@ def verdict(found: Mapping[str, Any]) -> str:
     """
     own, shuffled = (found["ranking"]["success"][w] for w in IMAGINED[:2])
     flips, policies = found["rank_flips"], f"these {len(found['policies'])} policies"
-    rank, low = own["spearman"]["value"], own["spearman"]["interval_over_episodes"][0]
+    rank, is_claimed = own["spearman"]["value"], is_above_0(own["spearman"])
     wrong = flips["significant_flipped"] + flips["significant_tied"]
     if rank is None:
         start = f"Nothing can be said of how imagination ranks {policies}"
-    elif low is None or low <= 0:
+    elif not is_claimed:
         start = f"Imagination does not clearly rank {policies} as reality does"
     elif wrong:
         start = (
@@ -248,7 +254,6 @@ def verdict(found: Mapping[str, Any]) -> str:
     else:
         start = f"Imagination ranks {policies} as reality does"
     of_shuffled = shuffled["spearman"]["value"]
-    is_claimed = low is not None and low > 0
     as_well = is_claimed and of_shuffled is not None and of_shuffled >= rank
     doubt = ", which rank them as well," if as_well else ""
     return f"{start}: {_numbers(own)}; under shuffled actions{doubt} {_numbers(shuffled)}"

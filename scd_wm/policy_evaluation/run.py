@@ -54,8 +54,9 @@ def evaluate_policies(
 
     A dream begins from the first frame of the real episode and knows nothing else of it. Everything
     random in an episode depends on its number, so the noise on a policy's actions is the same in
-    both worlds. An episode ends with its first success; starts that are one already are refused.
-    Started by several processes, they share the work and come to the same numbers.
+    both worlds. An episode ends with its first success; starts that are one already are refused,
+    but for recorded ones, whose first frame does not tell. Started by several processes, they share
+    the work and come to the same numbers.
 
     Args:
         run: A run folder, an exported model or the name of a shipped one.
@@ -170,14 +171,17 @@ def table(summary: Mapping[str, Any]) -> list[str]:
     for name in names:
         worlds = [summary["policies"][name][w] for w in (REAL, WORLD_MODEL, SHUFFLED)]
         lines.append(f"{name:<{width}}" + "".join(f"{_share(world):>20}" for world in worlds))
-    lines += ["", f"{'':<{width}}{'Pearson':>22}{'Spearman':>22}{'MMRV':>22}"]
     ranking = summary["ranking"]
     rows = {MODEL_LABELS[world]: found for world, found in ranking["success"].items()}
     if (on_data := ranking.get("success on data", {}).get(WORLD_MODEL)) is not None:
         rows["its episodes on data"] = on_data
+    cells = {"": ["Pearson", "Spearman", "MMRV"]}
     for label, found in rows.items():
-        cells = [estimate_text(found[name]) for name in ("pearson", "spearman", "mmrv")]
-        lines.append(f"{label:<{width}}" + "".join(f"{c:>22}" for c in cells))
+        cells[label] = [estimate_text(found[name]) for name in ("pearson", "spearman", "mmrv")]
+    column = max(22, *(len(text) + 2 for texts in cells.values() for text in texts))
+    lines.append("")
+    for label, texts in cells.items():
+        lines.append(f"{label:<{width}}" + "".join(f"{text:>{column}}" for text in texts))
     return [*lines, "", *_notes(summary)]
 
 

@@ -30,7 +30,7 @@ class Starts:
 
     names: tuple[str, ...]  # seeds of a simulator, or recorded episodes
     frames: Clip  # first frame of each, (E, 1)
-    refused: tuple[str, ...]  # a success already
+    refused: tuple[str, ...]  # a success already, as far as a simulator tells
     max_steps: int | None  # of an episode, as the environment limits it; None if it does not
 
 
@@ -50,22 +50,22 @@ def simulated_starts(
         ValueError: If a name is no seed, or there are no honest ones.
     """
     if wanted is None:
-        seeds, refused = honest_seeds(env, seed, count)
+        seeds, others = honest_seeds(env, seed, count)
+        names, refused = [[str(s) for s in some] for some in (seeds, others)]
     else:
-        named = [_as_seed(name) for name in wanted]
-        refused = [s for s in named if is_success(env.reset(seed=s)[1])]
-        seeds = [s for s in named if s not in refused][:count]
-        _check_enough(seeds)
-    observations = [env.reset(seed=s)[0] for s in seeds]
+        refused = [name for name in wanted if is_success(env.reset(seed=_as_seed(name))[1])]
+        names = [name for name in wanted if name not in refused][:count]
+        _check_enough(names)
+    observations = [env.reset(seed=_as_seed(name))[0] for name in names]
     stacked = {
         name: torch.from_numpy(np.stack([seen[name] for seen in observations]))
         for name in spec.observation_names
     }
     limit = env.spec.max_episode_steps if env.spec is not None else None
     return Starts(
-        names=tuple(str(s) for s in seeds),
+        names=tuple(names),
         frames=imagination.observed(spec, stacked),
-        refused=tuple(str(s) for s in refused),
+        refused=tuple(refused),
         max_steps=limit,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from scd_wm.evaluation.ranking import estimate_text
+from scd_wm.evaluation.ranking import estimate_text, interval_text
 from scd_wm.evaluation.result import COPY_LAST, MODEL_LABELS, SHUFFLED, WORLD_MODEL, number
 from scd_wm.report import policies_plots
 from scd_wm.report.build import HERE, page_environment
@@ -110,9 +110,8 @@ def _rows(ranking: Mapping[str, Any]) -> list[tuple[str, str, list[Cell]]]:
 def _cell(estimate: Mapping[str, Any]) -> Cell:
     if estimate["value"] is None:
         return Cell("undefined")
-    spans = (estimate[f"interval_over_{what}"] for what in ("episodes", "policies_and_episodes"))
-    of_episodes, of_both = ("" if s[0] is None else f"{s[0]:.2f} to {s[1]:.2f}" for s in spans)
-    return Cell(f"{estimate['value']:.2f}", of_episodes, of_both)
+    drawn = ("episodes", "policies_and_episodes")
+    return Cell(f"{estimate['value']:.2f}", *(interval_text(estimate, what) for what in drawn))
 
 
 def _curve(found: Mapping[str, Any] | None) -> str | None:

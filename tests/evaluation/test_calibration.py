@@ -56,3 +56,15 @@ def test_nothing_known_is_no_curve() -> None:
         calibrate("success", np.ones((50, 1)), np.full((50, 1), np.nan), EPISODES, **SETTINGS)
         is None
     )
+
+
+def test_an_episode_of_which_nothing_is_known_changes_nothing_but_the_width() -> None:
+    p = np.random.default_rng(0).random((4, 30))
+    y = (p > 0.4).astype(float)
+    y[0] = np.nan
+    curve = calibrate("success", p, y, np.arange(4), **SETTINGS)
+    alone = calibrate("success", p[1:], y[1:], np.arange(3), **SETTINGS)
+    assert curve is not None
+    assert alone is not None
+    assert curve.error == pytest.approx(alone.error)
+    assert 0 < curve.error_low < curve.error_high < 1

@@ -1,11 +1,13 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import scd_wm.evaluate_run
 from scd_wm.clip import Clip
 from scd_wm.evaluate_run import evaluate_run, report_on
 from scd_wm.evaluation.evaluate import EvaluationConfig
@@ -65,14 +67,19 @@ def test_an_evaluation_is_replaced_and_nothing_else_is(
     assert (other / "thesis.txt").read_text() == "mine"
 
 
-def test_an_evaluation_that_cannot_be_leaves_nothing(
-    small_run: Path, robot_file: Path, tmp_path: Path
+def test_an_evaluation_that_cannot_be_leaves_nothing_and_says_so_before_it_runs(
+    small_run: Path, robot_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = EvaluationConfig(history=20)
     with pytest.raises(ValueError, match="no episode has the 21 frames"):
         evaluate_run(small_run, robot_file, tmp_path / "out", config=long, progress=False)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         evaluate_run(tmp_path / "nowhere", robot_file, tmp_path / "out", progress=False)
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("it ran")
+
+    monkeypatch.setattr(scd_wm.evaluate_run, "evaluate", never)
     with pytest.raises(ValueError, match="'Robot-v9' is no registered environment"):
         evaluate_run(
             small_run, robot_file, tmp_path / "out", config=CONFIG, env="Robot-v9", progress=False

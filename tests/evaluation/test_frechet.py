@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,14 @@ def test_halves_of_the_real_samples_share_no_episode() -> None:
     half = np.random.default_rng(0).permutation(10)[episodes] % 2 == 0
     assert result.real_halves == pytest.approx(frechet_distance(real[half], real[~half]))
     assert (result.num_samples, result.num_features) == (40, 2)
+
+
+def test_of_a_single_sample_there_is_no_distance() -> None:
+    random = np.random.default_rng(0)
+    three = random.normal(size=(3, 4))
+    result = compare_features("net", "top", three, {"copy": three}, np.array([0, 1, 1]), seed=0)
+    assert result.distances["copy"] == pytest.approx(0, abs=1e-6)
+    assert math.isnan(result.real_halves)
+    assert result.to_json()["real_halves"] is None
+    single = compare_features("net", "top", three[:1], {"copy": three[:1]}, np.array([0]), seed=0)
+    assert single.to_json()["distances"] == {"copy": None}

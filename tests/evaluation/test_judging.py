@@ -42,3 +42,9 @@ def test_where_nothing_happened_there_is_no_area() -> None:
     found = judge([0.1, 0.2, 0.4], [0, 0, 0], [0, 1, 2], seed=0)
     assert np.isnan([found.auroc.value, found.auroc.low, found.auroc.high]).all()
     assert found.brier.value == pytest.approx(0.07)
+
+
+def test_of_a_single_episode_the_frames_are_drawn() -> None:
+    found = judge(PROBABILITY, HAPPENED, np.zeros(60), seed=0)
+    for score in (found.mean_probability, found.brier, found.auroc, found.accuracy):
+        assert score.low < score.value < score.high

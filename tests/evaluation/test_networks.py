@@ -56,8 +56,10 @@ def test_weights_that_are_not_there_or_no_torchscript_are_refused(tmp_path: Path
     with pytest.raises(FileNotFoundError, match="no I3D weights at"):
         VideoNetwork(tmp_path / "none.pt")
     (tmp_path / "text.pt").write_text("weights")
-    with pytest.raises(ValueError, match="is no TorchScript file"):
+    with pytest.raises(ValueError, match="is no TorchScript file") as caught:
         VideoNetwork(tmp_path / "text.pt")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
 
 
 def test_what_cannot_be_measured_is_said(i3d: Path) -> None:

@@ -14,6 +14,7 @@ from scd_wm.evaluation.ranking import (
     STATISTICS,
     compare_rankings,
     estimate_text,
+    is_above_0,
     mcnemar,
     mean_error,
     mean_optimism,
@@ -121,7 +122,7 @@ def test_a_perfect_imagination_has_perfect_numbers_and_no_width() -> None:
         assert found[name].value == pytest.approx(value)
         assert found[name].of_episodes == pytest.approx((value, value))
         assert found[name].of_both == pytest.approx((value, value))
-    assert 0 < found["pearson"].undefined_resamples < 0.1  # the same policy four times: 1 of 64
+    assert 0 < found["pearson"].undefined_of_both < 0.1  # the same policy four times: 1 of 64
 
 
 def test_starts_are_drawn_together_for_both_worlds() -> None:
@@ -179,7 +180,7 @@ def test_an_undefined_estimate_is_null_and_called_so() -> None:
     data = found["pearson"].to_json()
     assert data["value"] is None
     assert data["interval_over_episodes"] == [None, None]
-    assert data["undefined_resamples"] == 1
+    assert data["undefined_over_episodes"] == 1
     assert estimate_text(data) == "undefined"
     assert found["mmrv"].value == pytest.approx(slow_mmrv([*real.mean(axis=1)], [0, 0, 0]))
 
@@ -214,3 +215,22 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_rankings(alone, alone, everywhere(alone), seed=0)
     with pytest.raises(ValueError, match=r"shapes differ: \(2, 3\), \(1, 3\), \(2, 3\)"):
         compare_rankings(np.zeros((2, 3)), alone, np.ones((2, 3), bool), seed=0)
+
+
+def test_a_single_success_each_ranks_nothing() -> None:
+    """Its correlation is 1 wherever it is defined, which is seldom."""
+    real, imagined = np.zeros((2, 50)), np.zeros((2, 50))
+    real[0, 3] = imagined[0, 7] = 1
+    data = compare_rankings(real, imagined, np.ones((2, 50), bool), seed=0)["spearman"].to_json()
+    assert (data["value"], data["interval_over_episodes"]) == (1, [1, 1])
+    both_drawn = 1 - 2 * 0.98**50 + 0.96**50  # either start at least once among 50
+    assert data["undefined_over_episodes"] == pytest.approx(1 - both_drawn, abs=0.04)
+    assert not is_above_0(data)
+    share = f"{data['undefined_over_episodes']:.0%}"
+    assert estimate_text(data) == f"1.00 (1.00 to 1.00, undefined in {share})"
+    clear = compare_rankings(1 - real, 1 - real, np.ones((2, 50), bool), seed=0)["mean_error"]
+    assert not is_above_0(clear.to_json())
+    many = np.array([[0.0] * 20, [1.0] * 20])
+    assert is_above_0(
+        compare_rankings(many, many, np.ones((2, 20), bool), seed=0)["spearman"].to_json()
+    )

@@ -30,6 +30,10 @@ def test_true_chances_are_calibrated_and_better_than_the_base_rate() -> None:
     assert found["brier"] == pytest.approx(1 / 6, abs=0.005)  # the mean of c (1 - c)
     assert found["brier_of_base_rate"] == pytest.approx(1 / 4, abs=0.005)
     assert found["brier_minus_base_rate"][2] < 0
+    low, high = found["expected_calibration_error_interval"]
+    assert 0 < low < found["expected_calibration_error"] < high
+    by_chance = found["expected_calibration_error_by_chance"]
+    assert found["expected_calibration_error"] == pytest.approx(by_chance, rel=1)
 
 
 def test_the_base_rate_itself_is_neither_better_nor_worse() -> None:

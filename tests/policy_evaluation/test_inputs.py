@@ -94,12 +94,19 @@ def test_of_an_earlier_evaluation_the_real_episodes_count(tmp_path: Path) -> Non
         ("policy,start,success\na,1,1\na,1,0\n", "has 'a' from start '1' twice"),
         ("policy,start,success\na,1,2\n", "row 2: success must be 0 or 1, got '2'"),
         ("policy,start,success\na,1\n", "row 2: success must be 0 or 1, got ''"),
-        ("policy,start,success,return\na,1,1,lots\n", "row 2: return must be a number, got 'lots'"),
+        ("policy,start,success,return\na,1,1,lots\n", "row 2: return must be a .*, got 'lots'"),
+        ("policy,start,success,return\na,1,1,inf\n", "row 2: return must be a .*, got 'inf'"),
     ],
 )
 def test_what_is_no_table_says_why(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         read_real_table(write(tmp_path / "t.csv", text), ["a", "b"])
+
+
+def test_a_file_that_is_no_text_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"policy,start,success\na,1,\x80")
+    with pytest.raises(ValueError, match=r"table .*csv is no CSV file: .* byte 0x80"):
+        read_real_table(tmp_path / "t.csv", ["a"])
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:

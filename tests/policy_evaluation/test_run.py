@@ -28,7 +28,10 @@ from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import make_policy
 from scd_wm.policy_evaluation import playing, starts
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
+from scd_wm.policy_evaluation.contestants import parse_policies
+from scd_wm.policy_evaluation.episode import Episode
 from scd_wm.policy_evaluation.films import PANEL_WIDTH
+from scd_wm.policy_evaluation.opening import open_stage
 from scd_wm.policy_evaluation.run import evaluate_policies, table
 from scd_wm.policy_evaluation.starts import simulated_starts
 from scd_wm.report.video import decode_mp4
@@ -240,6 +243,27 @@ def test_results_of_a_robot_begin_from_recorded_frames(
     assert summary["policies"]["a"]["real"]["mean_return"] is None
     assert "return" not in summary["ranking"]
     assert "reality" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_starts_are_called_as_the_table_calls_them(dreamer: Path, tmp_path: Path) -> None:
+    rows = [f"{policy},00{seed},0" for policy in ("zero", "random") for seed in (3, 4)]
+    (tmp_path / "t.csv").write_text("\n".join(["policy,seed,success", *rows]))
+    config = replace(SMALL, real=tmp_path / "t.csv")
+    summary = evaluate_policies(dreamer, ENV, ["zero", "random"], tmp_path / "out", config)
+    assert summary["starts"] == ["003", "004"]
+    assert {r["start"] for r in rows_of(tmp_path / "out")} == {"003", "004"}
+
+
+def test_what_is_unsure_after_an_episode_is_over_is_not_its_own(dreamer: Path) -> None:
+    with open_stage(dreamer, ENV, parse_policies(POLICIES), SMALL, "cpu", None) as (stage, _):
+        watch = playing._Watch(stage, 3, films=False)
+        frames = np.array([[0.9, 0.9, 0.2], [0.1, 0.8, 0.7], [0.1, 0.7, 0.6], [0.1, 0.95, 0.8]])
+        last = np.array([1, 4, 4])  # frames of each
+        for number, uncertainty in enumerate(frames, start=1):
+            watch({}, {"uncertainty": uncertainty}, last >= number)
+        shown = Episode(policy="p", start="1", world="world_model", success=False)
+        found = [watch.seen(shown, row).uncertainty for row in range(3)]
+    assert found == [0.9, 0.7, 0.6]  # 3 in a row are above it, or all that there were
 
 
 def with_table(path: Path, starts: str) -> Path:

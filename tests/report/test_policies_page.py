@@ -89,6 +89,7 @@ def test_the_page_holds_every_section_and_no_link_outside() -> None:
     text = text_of(html)
     for title in ("Policies", "Ranking", "Pairs of policies", "Is predicted success what happens?"):
         assert title in text
+    assert re.search(r"calibration error 0.\d+ \(95 % interval 0.\d+ to 0.\d+; 0.\d+ if", text)
     for title in ("Episodes that left the data", "Outcome and judge", "Episodes needed"):
         assert title in text
     assert "bad &lt;i&gt;" in html
@@ -117,6 +118,11 @@ def test_the_verdict_says_what_the_numbers_say() -> None:
     assert "under shuffled actions, which rank them as well, Pearson 1.00" in verdict(as_good)
     turned["ranking"]["success"][SHUFFLED] = as_good["ranking"]["success"][WORLD_MODEL]
     assert "under shuffled actions Pearson 1.00" in verdict(turned)
+    lucky = results(RATES)
+    lucky["ranking"]["success"][WORLD_MODEL]["spearman"]["undefined_over_episodes"] = 0.4
+    assert verdict(lucky).startswith("Imagination does not clearly rank these 3 policies")
+    assert "Spearman 1.00 (1.00 to 1.00, undefined in 40%)" in verdict(lucky)
+    assert "1.00 to 1.00, undefined in 40%" in text_of(page(lucky))
     nothing = results(dict.fromkeys(RATES, 0.0))
     assert verdict(nothing).startswith("Nothing can be said")
     assert "undefined" in text_of(page(nothing))
