@@ -13,7 +13,9 @@ import numpy as np
 from scd_wm.envs.foreign_env import ForeignEnv, Observation
 from scd_wm.envs.headless import choose_renderer
 
-choose_renderer()  # before Meta-World imports MuJoCo
+choose_renderer()  # before MuJoCo is imported
+
+import mujoco  # noqa: E402
 
 SIMULATED_HZ = 80  # steps a second of Meta-World's own environments
 ACTION_REPEAT = 4
@@ -82,7 +84,11 @@ class MetaWorld(ForeignEnv):
 
     def _start(self, seed: int) -> None:
         self._env.seed(seed)
-        self.expert_observation = self._env.reset()[0]
+        self._env.reset()
+        # It has moved the object, but shows it, in numbers and pictures, where it was before.
+        mujoco.mj_forward(*self._simulation())
+        self._env._get_obs()  # becomes the frame before of the next
+        self.expert_observation = self._env._get_obs()
 
     def _vectors(self) -> Mapping[str, Sequence[float] | np.ndarray]:
         seen = self.expert_observation

@@ -141,7 +141,11 @@ def vector_stats(
         if len(shape) == 1:
             rows = np.concatenate([items.hdf5_cache[d]["obs"][key] for d in items.demos])
             mean = rows.mean(axis=0, keepdims=True, dtype=np.float64)
-            std = rows.std(axis=0, keepdims=True, dtype=np.float64) + STD_FLOOR
+            std = rows.std(axis=0, keepdims=True, dtype=np.float64)
+            # A value that never varies tells nothing; over the floor alone a thousandth off,
+            # as an imagined value is, would be a whole deviation.
+            constant = np.ptp(rows, axis=0, keepdims=True) == 0
+            std = np.where(constant, 1, std + STD_FLOOR)
         stats[key] = {"mean": mean, "std": std}
     return stats
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -41,6 +42,16 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
             actions = np.clip((pos[:-1] - 3) * [10, -10], -1, 1)
             writer.add_episode({"pos": pos}, actions, success=number % 2 == 0)
     return path
+
+
+def test_a_value_that_never_varies_keeps_its_scale() -> None:
+    from scd_wm.clone_data import STD_FLOOR, vector_stats
+
+    rows = np.array([[1.0, 0.0], [1.0, 2.0]], np.float32)  # the deviation of the second is 1
+    items = SimpleNamespace(demos=["a"], hdf5_cache={"a": {"obs": {"pos": rows}}})
+    stats = vector_stats(items, {"pos": (2,)})["pos"]
+    np.testing.assert_allclose(stats["mean"], [[1, 1]])
+    np.testing.assert_allclose(stats["std"], [[1, 1 + STD_FLOOR]])
 
 
 @pytest.mark.parametrize("algo", STEPS)

@@ -64,6 +64,17 @@ def test_the_goal_is_seen_in_every_frame_and_is_where_success_is() -> None:
     env.close()
 
 
+@needed_package("scd_wm/MetaWorldState-v0")
+def test_the_first_frame_shows_the_object_where_the_episode_has_it() -> None:
+    env = gym.make("scd_wm/MetaWorldState-v0")
+    for seed in range(3):
+        first, _ = env.reset(seed=seed)
+        seen, *_ = env.step(np.zeros(4, np.float32))
+        np.testing.assert_allclose(first["object_pos"], seen["object_pos"], atol=1e-3)
+        assert first["object_pos"][0] == pytest.approx(first["goal_pos"][0], abs=1e-3)
+    env.close()
+
+
 @pytest.mark.parametrize("env_id", TASKS)
 def test_the_pictures_show_the_robot_move(env_id: str) -> None:
     env = gym.make(env_id)
