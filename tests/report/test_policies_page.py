@@ -112,7 +112,13 @@ def test_the_verdict_says_what_the_numbers_say() -> None:
         turned["rank_flips"]["significant_flipped"] == turned["rank_flips"]["significant_pairs"] > 1
     )
     partly = results({"bad <i>": 0.1, "fair": 0.9, "good": 0.8})
-    assert "for 1 of 3 pairs that clearly differ" in verdict(partly)
+    assert "only roughly as reality does, with 1 of 3 pairs that clearly differ" in verdict(partly)
+    partly["ranking"]["success"][WORLD_MODEL]["spearman"]["value"] = 0.9
+    partly["rank_flips"]["significant_pairs"] = 10
+    assert "much as reality does, but for 1 of 10 pairs that clearly differ" in verdict(partly)
+    worse = results({"bad <i>": 0.1, "fair": 0.9, "good": 0.8})
+    worse["ranking"]["success"][SHUFFLED]["mmrv"]["value"] = 0.0
+    assert "under shuffled actions, which rank them as well," in verdict(worse)
     as_good = results(RATES)
     as_good["ranking"]["success"][SHUFFLED] = as_good["ranking"]["success"][WORLD_MODEL]
     assert "under shuffled actions, which rank them as well, Pearson 1.00" in verdict(as_good)
