@@ -59,6 +59,9 @@ class PolicyPrior:
     ) -> Plan:
         """Return a plan for each environment; see `Planner.plan`.
 
+        `start` is not used: what is left of the last plan ends in its last action repeated, often
+        that of standing still, which costs nothing in sight where the way to the goal is long.
+
         Raises:
             TypeError: If the costs are not those of imagined plans.
         """
@@ -68,9 +71,6 @@ class PolicyPrior:
         plans, found = costs.follow(
             partial(self._choose, limits, random), self.candidates, self.horizon
         )
-        if start is not None:
-            plans = torch.cat([plans, start[:, None]], dim=1)
-            found = torch.cat([found, costs(start[:, None])], dim=1)
         least, index = found.min(dim=1)
         best = plans[torch.arange(batch, device=plans.device), index]
         return Plan(best, least, best, plans.shape[1])
