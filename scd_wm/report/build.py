@@ -130,20 +130,28 @@ def page_environment() -> jinja2.Environment:
     return environment
 
 
+def render_page(template: str, styles: Sequence[str] = ("page.css",), **values: Any) -> str:
+    """Return a page as HTML, dated today.
+
+    Args:
+        template: Its file in this folder.
+        styles: Files of CSS in this folder.
+        values: What the template names beside `css` and `date`.
+    """
+    css = "".join((HERE / name).read_text(encoding="utf-8") for name in styles)
+    date = datetime.now(UTC).strftime("%d %B %Y")
+    return page_environment().get_template(template).render(css=css, date=date, **values)
+
+
 def render(runs: Sequence[RunReport], title: str) -> str:
     """Return the page as HTML."""
-    return (
-        page_environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            css=(HERE / "page.css").read_text(encoding="utf-8"),
-            js=(HERE / "page.js").read_text(encoding="utf-8"),
-            date=datetime.now(UTC).strftime("%d %B %Y"),
-            sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
-            comparison=comparison([run.evaluation for run in runs]),
-            labels=MODEL_LABELS,
-        )
+    return render_page(
+        "page.html",
+        title=title,
+        js=(HERE / "page.js").read_text(encoding="utf-8"),
+        sections=[_section(run, f"run-{i + 1}") for i, run in enumerate(runs)],
+        comparison=comparison([run.evaluation for run in runs]),
+        labels=MODEL_LABELS,
     )
 
 

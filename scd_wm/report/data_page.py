@@ -6,14 +6,13 @@ Axes: F frames of a film strip, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scd_wm.report import data_plots
-from scd_wm.report.build import HERE, page_environment
+from scd_wm.report.build import render_page
 from scd_wm.report.data_section import SERIOUS, data_facts
 from scd_wm.report.drawing import BACKGROUND, Images
 from scd_wm.report.items import Drawing
@@ -39,21 +38,17 @@ def render_data(diagnosis: Mapping[str, Any], strips: Sequence[Strip]) -> str:
         strips: Film strips to show.
     """
     counts = {s: sum(f["severity"] == s for f in diagnosis["findings"]) for s in SERIOUS}
-    return (
-        page_environment()
-        .get_template("data_page.html")
-        .render(
-            data=diagnosis,
-            title=Path(diagnosis["path"]).name,
-            date=datetime.now(UTC).strftime("%d %B %Y"),
-            css="".join((HERE / name).read_text(encoding="utf-8") for name in STYLES),
-            facts=data_facts(diagnosis),
-            verdict=_verdict(counts),
-            keys=_keys(diagnosis),
-            drawings=_drawings(diagnosis),
-            lags=data_plots.lag_plots(diagnosis),
-            strips=[(s.camera, s.episode, encode_png(_joined(s.frames))) for s in strips],
-        )
+    return render_page(
+        "data_page.html",
+        STYLES,
+        data=diagnosis,
+        title=Path(diagnosis["path"]).name,
+        facts=data_facts(diagnosis),
+        verdict=_verdict(counts),
+        keys=_keys(diagnosis),
+        drawings=_drawings(diagnosis),
+        lags=data_plots.lag_plots(diagnosis),
+        strips=[(s.camera, s.episode, encode_png(_joined(s.frames))) for s in strips],
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from scd_wm.evaluation.ranking import estimate_text, interval_text
 from scd_wm.evaluation.result import COPY_LAST, MODEL_LABELS, SHUFFLED, WORLD_MODEL, number
 from scd_wm.report import policies_plots
-from scd_wm.report.build import HERE, page_environment
+from scd_wm.report.build import HERE, render_page
 from scd_wm.report.items import Drawing, EpisodeFilm
 
 WORLDS = (WORLD_MODEL, SHUFFLED, COPY_LAST)
@@ -49,30 +48,26 @@ def render_policies(summary: Mapping[str, Any], films: Sequence[EpisodeFilm]) ->
     """
     policies = [{"name": name, **found} for name, found in summary["policies"].items()]
     own = summary["ranking"]["success"]
-    return (
-        page_environment()
-        .get_template("policies_page.html")
-        .render(
-            summary=summary,
-            policies=policies,
-            date=datetime.now(UTC).strftime("%d %B %Y"),
-            css="".join((HERE / name).read_text(encoding="utf-8") for name in STYLES),
-            js=(HERE / "page.js").read_text(encoding="utf-8"),
-            facts=[(STATISTICS[n], _bars(own, n)) for n in FACTS],
-            drawings=_drawings(policies, summary["ranking"]),
-            statistics=STATISTICS,
-            rows=_rows(summary["ranking"]),
-            pairs=sorted(summary["pairs"], key=lambda p: p["real_p"]),
-            many_pairs=MANY_PAIRS,
-            curve=_curve(summary["calibration"]),
-            films=[
-                (p["name"], [(FILMS[f.kind], f) for f in films if f.policy == p["name"]])
-                for p in policies
-            ],
-            worlds=[(w, MODEL_LABELS[w]) for w in WORLDS],
-            share=_share,
-            number=number,
-        )
+    return render_page(
+        "policies_page.html",
+        STYLES,
+        summary=summary,
+        policies=policies,
+        js=(HERE / "page.js").read_text(encoding="utf-8"),
+        facts=[(STATISTICS[n], _bars(own, n)) for n in FACTS],
+        drawings=_drawings(policies, summary["ranking"]),
+        statistics=STATISTICS,
+        rows=_rows(summary["ranking"]),
+        pairs=sorted(summary["pairs"], key=lambda p: p["real_p"]),
+        many_pairs=MANY_PAIRS,
+        curve=_curve(summary["calibration"]),
+        films=[
+            (p["name"], [(FILMS[f.kind], f) for f in films if f.policy == p["name"]])
+            for p in policies
+        ],
+        worlds=[(w, MODEL_LABELS[w]) for w in WORLDS],
+        share=_share,
+        number=number,
     )
 
 
