@@ -15,7 +15,7 @@ from scd_wm.envs.headless import choose_renderer
 
 choose_renderer()  # before MuJoCo is imported
 
-import mujoco  # noqa: E402
+import mujoco  # noqa: E402  (decides how to render when it is imported)
 
 SIMULATED_HZ = 80  # steps a second of Meta-World's own environments
 ACTION_REPEAT = 4

@@ -69,7 +69,7 @@ def imagined(data: Path | None, **changes: Any) -> RolloutConfig:
 
 @pytest.mark.parametrize("algo", ["bc", "bc-rnn", "bc-transformer"])
 @needs_robomimic[0]
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of robomimic's and its dependencies' own
 def test_robomimic_s_loop_and_ours_agree_in_imagination(
     algo: Any, endless: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -91,7 +91,7 @@ def test_robomimic_s_loop_and_ours_agree_in_imagination(
 
 
 @needs_robomimic[0]
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of robomimic's and its dependencies' own
 def test_robomimic_s_loop_and_ours_agree_in_a_simulator(tmp_path: Path) -> None:
     given: dict[str, Any] = {"vectors": {"pusher_pos": 2, "block_pose": 4}, "action_dim": 2}
     path = write_checkpoint(tmp_path / "p.pth", "bc-rnn-gmm", **given)
@@ -167,7 +167,7 @@ def test_the_expert_solves_the_simulator_and_is_refused_in_imagination(tmp_path:
 
 
 @needs_robomimic[0]
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of robomimic's and its dependencies' own
 def test_a_policy_that_reads_what_is_not_there_is_refused_before_anything_runs(
     small_run: Path, robot_file: Path, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ class VideoNetwork:
         with warnings.catch_warnings():  # what torch advises instead cannot read such files
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
+                # torch has no types here
                 network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 why = str(error).splitlines()[0].split(". ")[0]

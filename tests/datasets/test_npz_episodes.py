@@ -290,7 +290,7 @@ def plain(shape: str, descr: str = "'<f4'", fortran: str = "False") -> str:
         (b"\x80\x04N.", "damaged header"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")  # of headers made up here
 def test_headers_are_not_trusted(tmp_path: Path, content: bytes, message: str | None) -> None:
     path = pack(tmp_path / "x.npz", a=content)
     if message is None:

@@ -224,9 +224,16 @@ def test_what_is_learned_in_imagination_alone_is_better_in_reality() -> None:
     )
     monitored = VecMonitor(VecCheckNan(SB3VecEnv(envs), raise_exception=True))
     agent = PPO(
-        "MultiInputPolicy", monitored, n_steps=16, batch_size=64, gamma=0.9, learning_rate=3e-3,
-        n_epochs=5, seed=0, device="cpu",
-    )  # fmt: skip
+        "MultiInputPolicy",
+        monitored,
+        n_steps=16,
+        batch_size=64,
+        gamma=0.9,
+        learning_rate=3e-3,
+        n_epochs=5,
+        seed=0,
+        device="cpu",
+    )
     before = real_returns(agent)
     agent.learn(8_000)
     gain = real_returns(agent) - before

@@ -28,7 +28,7 @@ class FakeI3D(nn.Module):
 
 @pytest.fixture
 def i3d(tmp_path: Path) -> Path:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # I3D is published as TorchScript, which torch gives up
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(torch.jit.script(FakeI3D()), tmp_path / "i3d.pt")
     return tmp_path / "i3d.pt"

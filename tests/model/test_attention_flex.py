@@ -14,6 +14,7 @@ from scd_wm.model.world_model import WorldModel
 
 Make = Callable[[], WorldModel]
 
+# On a CPU it runs so, and what is compared is the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*called without torch.compile:UserWarning")
 
 
