@@ -56,12 +56,7 @@ class Latents:
         self, entries: Mapping[str, Tensor], code: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
         latent = {name for name, camera in self.spec.cameras.items() if camera.kind == "latent"}
-        return {
-            name: code(value.flatten(0, -4)).unflatten(0, value.shape[:-3])
-            if name in latent
-            else value
-            for name, value in entries.items()
-        }
+        return {k: _image_by_image(code, v) if k in latent else v for k, v in entries.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,3 +78,8 @@ class OnPixels:
     def __call__(self, frames: Frames) -> Tensor:
         """Return the cost of frames, (B,)."""
         return self.goal(self.latents.seen(frames))
+
+
+def _image_by_image(code: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    coded = code(values.flatten(0, -4))
+    return coded.reshape(*values.shape[:-3], *coded.shape[1:])
