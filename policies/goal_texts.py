@@ -29,6 +29,7 @@ from scd_wm.policies.goals import (
     VectorGoal,
     check_goal,
 )
+from scd_wm.policies.latents import Latents, OnPixels
 from scd_wm.spec import OUTCOMES, Spec
 
 if TYPE_CHECKING:
@@ -38,42 +39,47 @@ VECTOR = re.compile(r"([\w.]+)(?:\[(\d+):(\d+)\])?=(-?[\d.,eE+-]+)")
 WEIGHT = re.compile(r"([\d.]+)\s*\*\s*(.+)")
 
 
-def parse_goal(text: str, spec: Spec, model: WorldModel | None = None) -> Goal:
+def parse_goal(
+    text: str, spec: Spec, model: WorldModel | None = None, latents: Latents | None = None
+) -> Goal:
     """Return the goal that a text means; see the module.
 
     Args:
         text: The goal.
         spec: Of the model that plans.
         model: The model itself, which goals of features need.
+        latents: Of a world of latents: pictures are pixels, and functions are shown such.
 
     Raises:
         ValueError: If it means none, or the model of this spec cannot tell it.
         FileNotFoundError: If there is no such picture.
     """
-    parts = [_weighted(part.strip(), spec, model) for part in re.split(r"\s\+\s", text)]
+    parts = [_weighted(part.strip(), spec, model, latents) for part in re.split(r"\s\+\s", text)]
     goals, weights = [goal for goal, _ in parts], [weight for _, weight in parts]
     goal = goals[0] if weights == [1.0] else SumOfGoals(goals, weights)
     check_goal(goal, spec)
     return goal
 
 
-def _weighted(text: str, spec: Spec, model: WorldModel | None) -> tuple[Goal, float]:
+def _weighted(
+    text: str, spec: Spec, model: WorldModel | None, latents: Latents | None
+) -> tuple[Goal, float]:
     found = WEIGHT.fullmatch(text)
     if found is None:
-        return _single(text, spec, model), 1.0
-    return _single(found[2].strip(), spec, model), float(found[1])
+        return _single(text, spec, model, latents), 1.0
+    return _single(found[2].strip(), spec, model, latents), float(found[1])
 
 
-def _single(text: str, spec: Spec, model: WorldModel | None) -> Goal:
+def _single(text: str, spec: Spec, model: WorldModel | None, latents: Latents | None) -> Goal:
     if text in OUTCOMES:
         return OutcomeGoal(text)
     if re.fullmatch(r"[\w.]+:\w+", text):
-        return _function(text)
+        return _on_pixels(_function(text), latents)
     name, equals, value = text.partition("=")
     if equals and name in spec.cameras:
-        return ImageGoal(name, _picture(Path(value)))
+        return _on_pixels(ImageGoal(name, _picture(Path(value))), latents)
     if equals and name == "features" and name not in spec.vectors:
-        return _features(Path(value), spec, model)
+        return _features(Path(value), spec, model, latents)
     found = VECTOR.fullmatch(text)
     if found is None:
         raise ValueError(
@@ -89,13 +95,22 @@ def _single(text: str, spec: Spec, model: WorldModel | None) -> Goal:
     return VectorGoal(found[1], torch.tensor(numbers), values)
 
 
-def _features(path: Path, spec: Spec, model: WorldModel | None) -> FeatureGoal:
+def _on_pixels(goal: Goal, latents: Latents | None) -> Goal:
+    return goal if latents is None else OnPixels(goal, latents)
+
+
+def _features(
+    path: Path, spec: Spec, model: WorldModel | None, latents: Latents | None
+) -> FeatureGoal:
     if model is None or len(spec.cameras) != 1:
         raise ValueError(
             f"features={path} is for a model with one camera, this has {sorted(spec.cameras)}; "
             "use scd_wm.policies.goals.FeatureGoal"
         )
-    return FeatureGoal(model, {next(iter(spec.cameras)): _picture(path)})
+    goal = {next(iter(spec.cameras)): _picture(path)}
+    if latents is not None:
+        goal = {k: v[0] for k, v in latents.encode({k: v[None] for k, v in goal.items()}).items()}
+    return FeatureGoal(model, goal)
 
 
 def _function(text: str) -> Goal:

@@ -17,6 +17,7 @@ from torch import Tensor
 from scd_wm import imagination
 from scd_wm.imagination import Frames, RolloutState
 from scd_wm.policies.goals import Goal, check_goal
+from scd_wm.policies.latents import Latents
 from scd_wm.policies.planner import ActionLimits, Plan, Planner
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class ImaginedCosts:
     state: RolloutState  # of B rows; not changed
     goal: Goal
     config: MPCConfig
+    latents: Latents | None = None  # of a world of latents
 
     def __call__(self, plans: Tensor) -> Tensor:
         """Return the costs of plans, (B, N, H, A), as (B, N).
@@ -94,7 +96,8 @@ class ImaginedCosts:
         """Imagine plans that are made on the way, and cost them.
 
         Args:
-            choose: Returns the actions of all candidates, see `Choose`.
+            choose: Returns the actions of all candidates, see `Choose`; `shown` is how it looks at
+                images.
             count: Candidates N of each environment.
             horizon: Actions H of a plan.
 
@@ -115,6 +118,10 @@ class ImaginedCosts:
             seen = frame.observation
         plans = rearrange(torch.stack(plan, 1), "(b n) h a -> b n h a", n=count)
         return plans, self._total(frames, count)
+
+    def shown(self, seen: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return what is seen with images as pixels."""
+        return seen if self.latents is None else self.latents.decode(seen)
 
     def _cost(self, frame: Frames) -> _Costed:
         cost = self.goal(frame)
@@ -171,10 +178,11 @@ class MPC:
         planner: Searches for plans.
         limits: Of actions.
         config: How.
+        latents: Of a world of latents, whose environments show pixels.
 
     Raises:
-        ValueError: If the model cannot tell the goal, has actions of another size, or does not
-            know its data where uncertainty is to count.
+        ValueError: If the model cannot tell the goal, has actions of another size or latents that
+            nothing encodes, or does not know its data where uncertainty is to count.
     """
 
     def __init__(
@@ -184,8 +192,11 @@ class MPC:
         planner: Planner,
         limits: ActionLimits,
         config: MPCConfig | None = None,
+        latents: Latents | None = None,
     ) -> None:
         check_goal(goal, model.spec)
+        if model.spec.has_latents and latents is None:
+            raise ValueError("the model reads latents: give those that encode what is seen")
         if limits.low.shape != (model.spec.action.dim,):
             raise ValueError(
                 f"limits are of {len(limits.low)} values, the model's actions have "
@@ -193,6 +204,7 @@ class MPC:
             )
         self.model, self.goal, self.planner, self.limits = model.eval(), goal, planner, limits
         self.config = MPCConfig() if config is None else config
+        self.latents = latents
         if self.config.execute > planner.horizon:
             raise ValueError(
                 f"execute={self.config.execute} actions of a plan, but a plan has {planner.horizon}"
@@ -225,8 +237,9 @@ class MPC:
     @property
     def observation_shapes(self) -> dict[str, tuple[int, ...]]:
         """What it reads of one environment, by name; see `policies.batched.check_policy`."""
-        cameras = {k: (c.height, c.width, c.channels) for k, c in self.model.spec.cameras.items()}
-        return {**cameras, **{k: (v.dim,) for k, v in self.model.spec.vectors.items()}}
+        spec = self.model.spec.pixels
+        cameras = {k: (c.height, c.width, c.channels) for k, c in spec.cameras.items()}
+        return {**cameras, **{k: (v.dim,) for k, v in spec.vectors.items()}}
 
     @property
     def action_dim(self) -> int:
@@ -263,15 +276,21 @@ class MPC:
         actions = self.last_plan.actions.repeat_interleave(self.config.action_repeat, dim=1)
         state = self._state.clone()
         seen = imagination.imagine(self.model, state, actions, self.config.num_steps)
-        return imagination.stack(list(seen))
+        frames = imagination.stack(list(seen))
+        return frames if self.latents is None else self.latents.seen(frames)
 
     def last_image(self, camera: str) -> np.ndarray:
         """Return what a camera of the first environment showed last, (H, W, 3) uint8."""
         assert self._state is not None
-        return self.model.layout.unpack_images(self._state.last)[camera][0].cpu().numpy()
+        images: Mapping[str, Tensor] = self.model.layout.unpack_images(self._state.last)
+        if self.latents is not None:
+            images = self.latents.decode(images)
+        return images[camera][0].cpu().numpy()
 
     def _look(self, observation: Mapping[str, Tensor]) -> None:
         """Bring the state to what is seen now."""
+        if self.latents is not None:
+            observation = self.latents.encode(observation)
         seen = imagination.observed(self.model.spec, observation)
         if self._state is None:
             batch = len(seen.action_valid)
@@ -284,7 +303,7 @@ class MPC:
         """Plan, and return the actions to take before the next plan, held as long as they are."""
         assert self._state is not None
         start = None if self.last_plan is None else self.last_plan.shifted(self.config.execute)
-        costs = ImaginedCosts(self.model, self._state, self.goal, self.config)
+        costs = ImaginedCosts(self.model, self._state, self.goal, self.config, self.latents)
         batch = len(self._state.last)
         with torch.inference_mode():
             plan = self.planner.plan(costs, self.limits, batch, self.random, start)

@@ -69,7 +69,7 @@ class PolicyPrior:
             raise TypeError(f"a policy's plans are imagined, so costs must be, got {costs!r}")
         self.policy.reset(int(torch.randint(SEEDS, (), generator=random, device=random.device)))
         plans, found = costs.follow(
-            partial(self._choose, limits, random), self.candidates, self.horizon
+            partial(self._choose, costs, limits, random), self.candidates, self.horizon
         )
         least, index = found.min(dim=1)
         best = plans[torch.arange(batch, device=plans.device), index]
@@ -77,13 +77,15 @@ class PolicyPrior:
 
     def _choose(
         self,
+        costs: ImaginedCosts,
         limits: ActionLimits,
         random: torch.Generator,
         number: int,
         seen: Mapping[str, Tensor],
     ) -> Tensor:
         """Return what the policy does next, with noise for all but the first candidates."""
-        wanted = self.policy.act({name: value.cpu().numpy() for name, value in seen.items()})
+        shown = costs.shown(seen)
+        wanted = self.policy.act({name: value.cpu().numpy() for name, value in shown.items()})
         action = torch.as_tensor(wanted).to(limits.low)
         is_noisy = torch.arange(len(action), device=action.device) % self.candidates != 0
         noise = self.std * limits.half_range * normal(tuple(action.shape), action, random)

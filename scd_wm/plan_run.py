@@ -25,6 +25,7 @@ from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
 from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
+from scd_wm.policies.latents import Latents
 from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner
@@ -34,7 +35,7 @@ from scd_wm.policies.registry import EXPERTS, make_policy
 from scd_wm.rollout_policies import KINDS, load_policy
 from scd_wm.spec import Spec
 from scd_wm.training import files
-from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 
 FORMAT = "scd_wm plan"
 SUMMARY, EPISODES = "summary.json", "episodes.csv"
@@ -143,13 +144,15 @@ def plan_run(
     check_out(out, FORMAT)
     device = device or default_device()
     model = load_world_model(run, device, engine=config.engine)
+    autoencoder = load_world_autoencoder(run, device)
+    latents = None if autoencoder is None else Latents(model.spec, autoencoder)
     env = make_env(env_id, config.max_steps, {"render_mode": "rgb_array"})
     try:
         check_fits(env, model.spec, env_id)
-        goal = parse_goal(config.goal, model.spec, model)
+        goal = parse_goal(config.goal, model.spec, model, latents)
         limits = _limits(env, next(model.parameters()))
         planned = {
-            name: MPC(model, goal, config.make_planner(name, device), limits, config.mpc)
+            name: MPC(model, goal, config.make_planner(name, device), limits, config.mpc, latents)
             for name in config.planners
         }
         seeds, refused = honest_seeds(env, config.seed, config.episodes)
@@ -192,9 +195,7 @@ def plan_run(
 
 def check_fits(env: gym.Env, spec: Spec, env_id: str) -> None:
     """Raise ValueError unless an environment shows what a model reads and takes its actions."""
-    if spec.has_latents:
-        raise ValueError("planning in a world of latents is not there yet; use one of pixels")
-    given, wanted = env.observation_space, observation_space(spec)
+    given, wanted = env.observation_space, observation_space(spec.pixels)
     if not isinstance(given, gym.spaces.Dict):
         raise ValueError(f"{env_id} must have a Dict of observations, it has {given}")
     for name, space in wanted.spaces.items():

@@ -212,10 +212,10 @@ def test_starts_that_are_a_success_are_refused() -> None:
         ),
         (
             Spec(
-                cameras={"door": CameraSpec(height=8, width=8, kind="latent")},
+                cameras={"door": CameraSpec(height=8, width=8, kind="latent", downscale=2)},
                 action=VectorSpec.unit(2),
             ),
-            "world of latents",
+            r"'door' of Doors is \(1,\), the model reads \(16, 16, 3\)",
         ),
     ],
 )
