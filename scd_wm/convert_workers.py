@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as futures_wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from scd_wm.child_process import end_with_parent
 from scd_wm.datasets.episode_arrays import Arrays, Choice, episode_arrays, episode_stamp
 from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.store import episode_file
@@ -167,14 +165,7 @@ def _begin(task: Task, stop: Event) -> None:
     global _task, _stop
     _task, _stop = task, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent says when to stop
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 def _run(number: int, known: Mapping[str, Any] | None) -> Outcome:

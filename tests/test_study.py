@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scd_wm.collect import collect
 from scd_wm.commands.study import ARMS as ARM_NAMES
 from scd_wm.commands.study import WORLDS as WORLD_NAMES
+from scd_wm.datasets.options import DataOptions
 from scd_wm.study import compute
-from scd_wm.study.config import ARMS, WORLDS, StudyConfig
-from scd_wm.study.study import study
+from scd_wm.study.config import ARMS, WORLDS, RunName, StudyConfig
+from scd_wm.study.study import FREE_TO_CHANGE, changes, study
 from scd_wm.study.table import lines
 from scd_wm.training import files
 
@@ -29,7 +32,7 @@ def small(**changes: object) -> StudyConfig:
         "scale": 0.002,
         "data_scale": 0.01,
         "num_clips": 2,
-        "horizon": 3,
+        "horizons": (1, 3),
         "overrides": SMALL,
     }
     return StudyConfig(**(settings | changes))  # type: ignore[arg-type]  # by name
@@ -60,8 +63,8 @@ def test_a_study_trains_for_equal_operations_goes_on_and_grows(
     for text in ("| prefix | 1 |", "| entangled | 4 |", "last frame copied", "position error"):
         assert text in table
     assert " to " in table  # two seeds have a spread
-    with pytest.raises(FileExistsError, match=r"other settings \(horizon, num_clips\)"):
-        study(out, small(horizon=2, num_clips=3))
+    with pytest.raises(FileExistsError, match=r"other settings \(horizons, num_clips\)"):
+        study(out, small(horizons=(2,), num_clips=3))
 
 
 def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
@@ -87,7 +90,7 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
             "arms": ["prefix"],
             "seeds": [0, 1],
             "sampler_steps": [1],
-            "horizon": 5,
+            "horizons": [1, 5],
             "num_clips": 4,
         },
         "runs": {"0": run("prefix", 0, 1.0), "1": run("prefix", 1, 2.0)},
@@ -98,7 +101,9 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
     assert "| prefix | 1 | 2.00 | 10 | 3.00 | 1.50 (1.00 to 2.00) | 4.00 |" in text
     assert "| last frame copied |  |  |  |  | 8.00 |  |" in text
     assert "| prefix, shuffled actions |  |  |  |  | 7.00 |  |" in text
-    assert not any("SSIM" in line for line in text)
+    main, rest = (line for line in text if line.startswith("|  | T |"))
+    assert "SSIM" not in main
+    assert "SSIM" in rest
 
 
 def test_equal_steps_are_the_nearest_whole_number_and_one_at_least() -> None:
@@ -116,6 +121,8 @@ def test_equal_steps_are_the_nearest_whole_number_and_one_at_least() -> None:
         ({"scale": 0.0}, "scale must be above 0, got 0"),
         ({"sampler_steps": (0,)}, "sampler_steps must be 1 or more"),
         ({"num_clips": 0}, "num_clips must be 1 or more, got 0"),
+        ({"horizons": (0, 4)}, "horizons must be 1 or more, got .0, 4"),
+        ({"data": {"lift": Path("a")}}, "a name of its own, .'lift'. is a world's"),
     ],
 )
 def test_impossible_studies_are_refused(changes: dict[str, object], message: str) -> None:
@@ -150,3 +157,70 @@ def test_what_was_asked_for_is_written_before_anything_is_recorded(
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "study", small())
     assert files.read_json(tmp_path / "study" / "study.json")["num_clips"] == 2
+
+
+def test_runs_made_side_by_side_are_those_made_one_after_the_other(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = small(arms=("prefix", "no_residual"), sampler_steps=(1,), num_clips=1)
+    together = study(tmp_path / "together", config, workers=2)
+    assert "2 runs" in capfd.readouterr().out
+    for run in ("push_t_state-prefix-0", "push_t_state-no_residual-0"):
+        log = (tmp_path / "together" / "logs" / f"{run}.log").read_text()
+        assert f"training {run}" in log
+    alone = study(tmp_path / "alone", replace(config, arms=("prefix",)))
+    run = "push_t_state-prefix-0"
+    assert together["runs"][run]["scores"] == alone["runs"][run]["scores"]
+    for name in ("horizons", "latency"):
+        picture = tmp_path / "alone" / "figures" / f"push_t_state_{name}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_fails_in_its_process_is_named_with_its_log(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    for arm in ("prefix", "entangled"):
+        folder = out / "runs" / f"push_t_state-{arm}-0"
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    files.write_json(out / "study.json", settings_of(small()))
+    with pytest.raises(RuntimeError, match=r"push_t_state-\w+-0 ended with 1: .*logs"):
+        study(out, small(), workers=2)
+
+
+def settings_of(config: StudyConfig) -> dict[str, object]:
+    """Return what study.json says of a study."""
+    return {k: v for k, v in config.to_json().items() if k not in FREE_TO_CHANGE}
+
+
+def test_data_of_the_user_is_a_world_whose_held_out_episodes_are_the_test(tmp_path: Path) -> None:
+    data = tmp_path / "mine.hdf5"
+    collect("scd_wm/PushT-v0", "scripted", 4, data, max_steps=12)
+    config = small(
+        worlds=("mine",),
+        data={"mine": data},
+        options=DataOptions(frame_skip=2, action_mode="last"),
+        arms=("prefix",),
+        overrides=(*SMALL, "patch_size=32", "refine_channels=0", "action_layers=1"),
+        horizons=(1, 2),
+        sampler_steps=(1,),
+    )
+    found = study(tmp_path / "study", config)
+    scores = found["runs"]["mine-prefix-0"]["scores"]["1"]
+    trained = files.read_json(tmp_path / "study" / "runs" / "mine-prefix-0" / "config.json")
+    assert {clip["episode"] for clip in scores["clips"]} == {*trained["data"]["held_out"]}
+    assert trained["data"]["options"]["frame_skip"] == 2
+    assert len(trained["data"]["held_out"]) == 1  # a quarter of four
+
+
+def test_missing_data_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no data set .*nowhere"):
+        study(tmp_path / "study", small(worlds=("a",), data={"a": tmp_path / "nowhere"}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_arm_moves_layers_between_encoder_and_decoder() -> None:
+    run = RunName("push_t_state", "deeper_encoder", 0)
+    config = small(overrides=("encoder_layers=2", "decoder_layers=2"))
+    assert changes(run, config)[-2:] == ("encoder_layers=3", "decoder_layers=1")
+    with pytest.raises(ValueError, match="decoder_layers must be at least 1, got 0"):
+        changes(run, small())  # its decoder has one layer

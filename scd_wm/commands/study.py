@@ -6,9 +6,14 @@ import argparse
 from pathlib import Path
 
 from scd_wm.commands.base import Commands, command
+from scd_wm.commands.data_options import add_data_options, data_options
 from scd_wm.console import name_list, number_list
 
-ARMS = ("prefix", "token_concat", "entangled", "entangled_one_copy")  # of scd_wm.study.config
+ARMS = (  # of scd_wm.study.config, which needs torch
+    *("prefix", "token_concat", "entangled", "entangled_one_copy"),
+    *("deeper_encoder", "deeper_decoder", "no_interface_noise", "more_interface_noise"),
+    *("four_draws", "no_own_history", "no_residual", "velocity"),
+)
 WORLDS = ("push_t_state", "push_t", "lift")
 
 
@@ -42,8 +47,27 @@ def add_study(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--sampler-steps", type=number_list, metavar="N,N", default="1,4", help="of a frame"
     )
-    parser.add_argument("--horizon", type=int, metavar="N", default=16, help="imagined frames")
+    parser.add_argument(
+        "--horizons",
+        type=number_list,
+        metavar="N,N",
+        default="1,4,8,16",
+        help="imagined frames at which to measure; the table has the last",
+    )
     parser.add_argument("--clips", type=int, metavar="N", default=64, help="clips to imagine")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", default=1, help="runs at a time, each a process"
+    )
+    parser.add_argument(
+        "--data",
+        type=_named_path,
+        metavar="NAME=DATA",
+        action="append",
+        default=[],
+        help="a data set of yours as another world, a quarter of its episodes kept to test on; "
+        "may be repeated",
+    )
+    add_data_options(parser)
     return parser
 
 
@@ -52,19 +76,29 @@ def run_study(args: argparse.Namespace) -> None:
     from scd_wm.study.config import StudyConfig
     from scd_wm.study.study import study
 
+    data = dict(args.data)
     config = StudyConfig(
-        worlds=args.worlds,
+        worlds=(*args.worlds, *(name for name in data if name not in args.worlds)),
+        data=data,
+        options=data_options(args),
         arms=args.arms,
         seeds=args.seeds,
         scale=args.scale,
         data_scale=args.data_scale,
         sampler_steps=args.sampler_steps,
-        horizon=args.horizon,
+        horizons=args.horizons,
         num_clips=args.clips,
         overrides=tuple(args.overrides),
     )
-    found = study(args.out, config)
+    found = study(args.out, config, args.workers)
     print(f"\nwrote {found['table']}")
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name.isidentifier() or not path:
+        raise argparse.ArgumentTypeError(f"say NAME=DATA, such as arm=data/arm.hdf5, not {text!r}")
+    return name, Path(path)
 
 
 def _some(names: tuple[str, ...]) -> str:

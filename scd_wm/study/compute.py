@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from scd_wm.bench.counting import count_flops
 from scd_wm.datasets.loader import ClipLoader
-from scd_wm.datasets.options import DataOptions
+from scd_wm.study.runs import WorldData
 from scd_wm.training.noise_seeds import row_seeds
 from scd_wm.training.recipes import Recipe, recipe
 from scd_wm.training.run_data import split_data
@@ -25,20 +24,19 @@ def settings(preset: str, overrides: Sequence[str]) -> Recipe:
     return configure(recipe(preset), None, overrides, steps=1, minutes=None, seed=0)
 
 
-def step_flops(data: Path, preset: str, overrides: Sequence[str], held_out: float) -> float:
+def step_flops(data: WorldData, preset: str, overrides: Sequence[str]) -> float:
     """Return the operations of a training step, a mean over some: forward and backward.
 
     Matrix products, convolutions and attention are counted, as torch runs them; the optimiser and
     everything by elements is not.
 
     Args:
-        data: The data set.
+        data: Of the world.
         preset: Name of a recipe.
         overrides: Changes to it.
-        held_out: Share of episodes that training leaves out.
     """
     chosen = settings(preset, overrides)
-    part, _ = split_data(open_data(data, DataOptions(), chosen, None), held_out)
+    part, _ = split_data(open_data(data.train, data.options, chosen, None), data.held_out)
     model = build(part.spec(), chosen, None).train()
     loader = ClipLoader(part, chosen.train.num_frames, chosen.train.batch_size, seed=0)
 

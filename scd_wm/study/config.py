@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-ARMS: Mapping[str, tuple[str, ...]] = {
-    "prefix": ("arch=scd", "context_mode=prefix"),
-    "token_concat": ("arch=scd", "context_mode=token_concat"),
-    "entangled": ("arch=entangled",),
-    "entangled_one_copy": ("arch=entangled", "one_copy=true"),
+from scd_wm.datasets.options import DataOptions
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm changes in a world's preset."""
+
+    changes: tuple[str, ...] = ()  # "key=value"
+    to_encoder: int = 0  # layers that the encoder gets from the decoder; below 0 the other way
+
+
+ARCHITECTURES: Mapping[str, Arm] = {
+    "prefix": Arm(("arch=scd", "context_mode=prefix")),
+    "token_concat": Arm(("arch=scd", "context_mode=token_concat")),
+    "entangled": Arm(("arch=entangled",)),
+    "entangled_one_copy": Arm(("arch=entangled", "one_copy=true")),
 }
-"""Name of an arm: what it changes in the preset. All have the preset's width and number of layers,
-so about as many parameters."""
+"""All have the preset's width and number of layers, so about as many parameters."""
 
+ABLATIONS: Mapping[str, Arm] = {
+    "deeper_encoder": Arm(to_encoder=1),
+    "deeper_decoder": Arm(to_encoder=-1),
+    "no_interface_noise": Arm(("interface_noise=0",)),
+    "more_interface_noise": Arm(("interface_noise=0.2",)),
+    "four_draws": Arm(("draws=4",)),
+    "no_own_history": Arm(("self_rollouts=0",)),
+    "no_residual": Arm(("residual=false",)),
+    "velocity": Arm(("prediction=velocity", "residual=false")),
+}
+"""The preset with one thing changed."""
+
+ARMS: Mapping[str, Arm] = {**ARCHITECTURES, **ABLATIONS}
 REFERENCE = "prefix"  # the arm whose steps a world states; others train for the same operations
 
 
@@ -36,6 +61,8 @@ class World:
     steps: int  # of the reference
     recordings: tuple[Recording, ...]
 
+
+GIVEN_PRESET, GIVEN_STEPS = "tiny", 800  # of the reference on data that is given
 
 _PUSHES = (Recording("scripted", None, 1.0),)
 # Success alone teaches a model that the cube always follows: most of these attempts fail.
@@ -61,20 +88,24 @@ class StudyConfig:
         ValueError: If a name is unknown or a number out of range.
     """
 
-    worlds: tuple[str, ...] = ("push_t", "lift")
+    worlds: tuple[str, ...] = ("push_t", "lift")  # of WORLDS, and names of `data`
+    data: Mapping[str, Path] = field(default_factory=dict)  # name: a data set of the user's
+    options: DataOptions = field(default_factory=DataOptions)  # what to use of those data sets
     arms: tuple[str, ...] = ("prefix", "token_concat", "entangled")
     seeds: tuple[int, ...] = (0, 1)
     scale: float = 1.0  # of training: 2 is twice the steps of every run
     data_scale: float = 1.0  # of the episodes recorded
     sampler_steps: tuple[int, ...] = (1, 4)  # T, at each of which a run is measured
-    horizon: int = 16  # imagined frames
+    horizons: tuple[int, ...] = (1, 4, 8, 16)  # imagined frames; the table has the last of them
     num_clips: int = 64  # imagined for the numbers
     overrides: tuple[str, ...] = ()  # "key=value" for every run
 
     def __post_init__(self) -> None:
+        if taken := {*self.data} & {*WORLDS}:
+            raise ValueError(f"data needs a name of its own, {sorted(taken)} is a world's")
         for name, given, known in (
-            ("worlds", self.worlds, WORLDS),
-            ("arms", self.arms, ARMS),
+            ("worlds", self.worlds, (*WORLDS, *self.data)),
+            ("arms", self.arms, (*ARMS,)),
         ):
             if not given or not {*given} <= {*known}:
                 raise ValueError(f"{name} must be some of {list(known)}, got {list(given)}")
@@ -85,9 +116,29 @@ class StudyConfig:
         for name in ("scale", "data_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("horizon", "num_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.horizons or min(self.horizons) < 1:
+            raise ValueError(f"horizons must be 1 or more, got {list(self.horizons)}")
+        object.__setattr__(self, "horizons", tuple(sorted(self.horizons)))
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips must be 1 or more, got {self.num_clips}")
+
+    @property
+    def horizon(self) -> int:
+        """Return the imagined frames of the table."""
+        return self.horizons[-1]
+
+    def preset(self, world: str) -> str:
+        """Return the recipe of a world."""
+        return WORLDS[world].preset if world in WORLDS else GIVEN_PRESET
+
+    def reference_steps(self, world: str) -> int:
+        """Return the steps of the reference on a world."""
+        steps = WORLDS[world].steps if world in WORLDS else GIVEN_STEPS
+        return max(1, round(self.scale * steps))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in JSON types."""
+        return {**asdict(self), "data": {name: str(path) for name, path in self.data.items()}}
 
     @property
     def runs(self) -> list[RunName]:

@@ -1,4 +1,4 @@
-"""A study as a table in Markdown: arms below each other, a column a metric, a section a world."""
+"""A study as tables in Markdown: arms below each other, a column a metric, a section a world."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from scd_wm.evaluation.result import COPY_LAST, MODEL_LABELS, SHUFFLED, WORLD_MODEL, number
 from scd_wm.study.config import REFERENCE
 
-METRICS = ("position_px/", "position/", "moving_psnr/")  # begin with; all of these are shown
+MAIN = ("position_px/", "position/", "moving_psnr/")  # metrics of the first table begin with these
+WITHOUT_POSITIONS = ("moving_psnr/", "rmse/")  # and with these where the data names no position
+LEFT_OUT = ("mae/", "log_loss/")  # say the same as their neighbours
 PETA = 1e15
 
 Found = Mapping[str, Any]
@@ -23,40 +25,80 @@ def lines(found: Found) -> list[str]:
     config = found["config"]
     return [
         f"Mean of {len(config['seeds'])} seed(s), in brackets the least and the most of them, "
-        f"after {config['horizon']} imagined frames of {config['num_clips']} clips from episodes "
-        "of other seeds. Frame: CPU ms on one thread, batch 1, history full. PFLOP: of all "
-        "training, matrix products and convolutions.",
+        f"after {config['horizons'][-1]} imagined frames of {config['num_clips']} clips from "
+        "episodes that no run was trained on. Frame: CPU ms on one thread, batch 1, history full. "
+        "PFLOP: of all training, matrix products and convolutions.",
         *(text for world in config["worlds"] for text in _world_lines(found, world)),
     ]
 
 
+def runs_of(found: Found, world: str, arm: str | None = None) -> list[Found]:
+    """Return the runs on a world, of all arms or of one."""
+    return [
+        run
+        for run in found["runs"].values()
+        if run["world"] == world and (arm is None or run["arm"] == arm)
+    ]
+
+
+def shown_metrics(run: Found, config: Found) -> dict[str, str]:
+    """Return the metrics of the first table, with their headings."""
+    known = _headings(run, config)
+    has_positions = any(name.startswith(MAIN[:2]) for name in known)
+    prefixes = MAIN if has_positions else WITHOUT_POSITIONS
+    return {n: known[n] for prefix in prefixes for n in known if n.startswith(prefix)}
+
+
+def mean(run: Found, steps: int, metric: str, horizon: int, model: str = WORLD_MODEL) -> float:
+    """Return a mean over clips, NaN if there is none.
+
+    Args:
+        run: One of a study.
+        steps: Sampler steps T.
+        metric: Its name.
+        horizon: Imagined frames.
+        model: The world model or a null model.
+    """
+    found = run["scores"][str(steps)]["metrics"].get(metric, {}).get("models", {})
+    value = found.get(model, {}).get(str(horizon), {}).get("mean")
+    return float("nan") if value is None else float(value)
+
+
 def _world_lines(found: Found, world: str) -> list[str]:
     config = found["config"]
-    runs = [run for run in found["runs"].values() if run["world"] == world]
-    metrics = shown_metrics(runs[0], config)
+    first = runs_of(found, world)[0]
+    main = shown_metrics(first, config)
+    rest = {
+        name: heading
+        for name, heading in _headings(first, config).items()
+        if name not in main and not name.startswith(LEFT_OUT)
+    }
+    text = ["", f"### {world}", "", *_table(found, world, main)]
+    return [*text, "", "What else is measured:", "", *_table(found, world, rest)] if rest else text
+
+
+def _headings(run: Found, config: Found) -> dict[str, str]:
+    scored = run["scores"][str(config["sampler_steps"][0])]["metrics"]
+    return {
+        name: f"{metric['label']} [{metric['unit']}]" if metric["unit"] else metric["label"]
+        for name, metric in scored.items()
+    }
+
+
+def _table(found: Found, world: str, metrics: Mapping[str, str]) -> list[str]:
+    config = found["config"]
     header = ["", "T", "M params", "steps", "PFLOP", *metrics.values(), "frame"]
     rows = [header, ["---"] * len(header)]
     for steps in config["sampler_steps"]:
         for arm in config["arms"]:
             rows.append(_arm_row(found, world, arm, steps, list(metrics)))
-    rows += _null_rows(runs, config, list(metrics))
-    return ["", f"### {world}", "", *(f"| {' | '.join(row)} |" for row in rows)]
-
-
-def shown_metrics(run: Found, config: Found) -> dict[str, str]:
-    """Return the metrics that are shown, with their headings."""
-    scored = run["scores"][str(config["sampler_steps"][0])]["metrics"]
-    return {
-        name: f"{metric['label']} [{metric['unit']}]" if metric["unit"] else metric["label"]
-        for prefix in METRICS
-        for name, metric in scored.items()
-        if name.startswith(prefix)
-    }
+    rows += _null_rows(runs_of(found, world), config, list(metrics))
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _arm_row(found: Found, world: str, arm: str, steps: int, metrics: Sequence[str]) -> list[str]:
-    own = [r for r in found["runs"].values() if (r["world"], r["arm"]) == (world, arm)]
-    horizon, first = found["config"]["horizon"], own[0]
+    own = runs_of(found, world, arm)
+    horizon, first = found["config"]["horizons"][-1], own[0]
     spent = first["steps"] * found["step_flops"][world][arm] / PETA
     frame_s = found["latency"][world]["arms"][arm][str(steps)]["cpu_s"]["median"]
     return [
@@ -65,31 +107,25 @@ def _arm_row(found: Found, world: str, arm: str, steps: int, metrics: Sequence[s
         f"{first['parameters'] / 1e6:.2f}",
         str(first["steps"]),
         number(spent),
-        *(_spread([_mean(r, steps, name, horizon) for r in own]) for name in metrics),
+        *(_spread([mean(r, steps, name, horizon) for r in own]) for name in metrics),
         number(1e3 * frame_s),
     ]
 
 
 def _null_rows(runs: Sequence[Found], config: Found, metrics: Sequence[str]) -> list[list[str]]:
     """Return what doing nothing scores, and the reference under the actions of other clips."""
-    steps, horizon = config["sampler_steps"][0], config["horizon"]
+    steps, horizon = config["sampler_steps"][0], config["horizons"][-1]
     arm = REFERENCE if REFERENCE in config["arms"] else config["arms"][0]
     own = [run for run in runs if run["arm"] == arm]
     rows = []
     for model, label in ((COPY_LAST, ""), (SHUFFLED, f"{arm}, ")):
-        values = (_spread([_mean(r, steps, name, horizon, model) for r in own]) for name in metrics)
+        values = (_spread([mean(r, steps, name, horizon, model) for r in own]) for name in metrics)
         rows.append([f"{label}{MODEL_LABELS[model]}", "", "", "", "", *values, ""])
     return rows
 
 
-def _mean(run: Found, steps: int, metric: str, horizon: int, model: str = WORLD_MODEL) -> float:
-    found = run["scores"][str(steps)]["metrics"].get(metric, {}).get("models", {})
-    value = found.get(model, {}).get(str(horizon), {}).get("mean")
-    return float("nan") if value is None else float(value)
-
-
 def _spread(values: Sequence[float]) -> str:
-    mean = number(sum(values) / len(values))
+    middle = number(sum(values) / len(values))
     if len(values) == 1 or min(values) == max(values):
-        return mean
-    return f"{mean} ({number(min(values))} to {number(max(values))})"
+        return middle
+    return f"{middle} ({number(min(values))} to {number(max(values))})"

@@ -1,0 +1,105 @@
+"""The runs of a study one after the other, or several at a time in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from scd_wm.child_process import end_with_parent
+from scd_wm.study.runs import Job
+
+LOGS = "logs"  # folder of what processes print
+LOOK_S = 1.0  # between looks at how far they are
+
+
+def make_all(jobs: Sequence[Job], workers: int) -> None:
+    """Make the runs that are not there yet.
+
+    Args:
+        jobs: The runs, in the order in which they are begun.
+        workers: Processes, each with its share of the threads; with 1 all is done in this one.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C; what was trained is kept.
+        RuntimeError: If a run failed in a process of its own; the others are stopped and kept.
+    """
+    waiting = [job for job in jobs if not job.is_made]
+    if workers == 1 or len(waiting) < 2:
+        for job in waiting:
+            job.make()
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    running: list[tuple[Job, BaseProcess]] = []
+    with _bar(jobs) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    running.append((job, _start(job, threads)))
+                time.sleep(LOOK_S)
+                for job, process in running:
+                    _check_end(job, process)
+                running = [(job, process) for job, process in running if process.exitcode is None]
+                at_work = ", ".join(job.run.folder for job, _ in running)
+                bar.set_postfix_str(at_work, refresh=False)
+                bar.update(sum(job.steps_done for job in jobs) - bar.n)
+        finally:
+            for _, process in running:
+                process.terminate()  # training notes SIGTERM, saves and ends
+            for _, process in running:
+                process.join()
+
+
+def log_of(job: Job) -> Path:
+    """Return where a run's own process prints."""
+    return job.out / LOGS / f"{job.run.folder}.log"
+
+
+def _bar(jobs: Sequence[Job]) -> tqdm:
+    """Return a bar over the training steps of all runs."""
+    print(f"training {len(jobs)} runs; each writes to {jobs[0].out / LOGS}", flush=True)
+    return tqdm(
+        total=sum(job.steps for job in jobs),
+        initial=sum(job.steps_done for job in jobs),
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 60,
+    )
+
+
+def _start(job: Job, threads: int) -> BaseProcess:
+    # Not fork, which is unsafe beside the threads of torch and HDF5.
+    process = get_context("spawn").Process(target=_make, args=(job, threads), name=job.run.folder)
+    process.start()
+    return process
+
+
+def _make(job: Job, threads: int) -> None:
+    """Make a run in a process of its own, which prints to a file."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent says when to stop
+    end_with_parent()
+    path = log_of(job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    torch.set_num_threads(threads)
+    job.make()
+
+
+def _check_end(job: Job, process: BaseProcess) -> None:
+    """Raise RuntimeError if a run's process ended, and not well."""
+    if process.exitcode:
+        lines = log_of(job).read_text(errors="replace").strip().splitlines() or ["nothing printed"]
+        raise RuntimeError(
+            f"{job.run.folder} ended with {process.exitcode}: {lines[-1][:200]} (more in "
+            f"{log_of(job)}); the same command goes on from there"
+        )
