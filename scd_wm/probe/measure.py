@@ -199,7 +199,7 @@ def probe_samples(
             made[ONE_STEP] = sample(frames, blocks, eps, 1, Intervention())
             made[COPIED] = frames.last
         for name, frame in made.items():
-            moved = frames.error(frames.target + frame - plain)
+            moved = frames.error(frames.target + (frame - plain))
             errors.setdefault(name, []).append((frames.error(frame), moved))
     return {name: _sampled(parts) for name, parts in errors.items()}
 

@@ -193,13 +193,9 @@ def checks(found: Mapping[str, Any], samplers: Mapping[str, Any]) -> list[str]:
 def _agreement(correlation: float) -> str:
     if np.isnan(correlation):
         return "undefined"
-    return (
-        "they agree"
-        if correlation >= 0.5
-        else "they hardly do"
-        if correlation > 0
-        else "they do not"
-    )
+    if correlation >= AGREES:
+        return "they agree"
+    return "they hardly agree" if correlation > 0 else "they do not agree"
 
 
 def _sampler_words(name: str, numbers: Mapping[str, Any]) -> str:
