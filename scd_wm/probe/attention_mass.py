@@ -31,7 +31,7 @@ def attend_by_lag(
     Returns:
         The mix, (F, N, H, C), and the mass by lag, (F, N, H, G), which sums to 1.
     """
-    found = lags.unique().tolist()
+    found = sorted({int(lag) for lag in lags})
     parts = [attend_part(q, k[:, lags == lag], v[:, lags == lag]) for lag in found]
     log_sums = torch.cat([log_sum for _, log_sum in parts], dim=-1)  # (F, N, H, lags found)
     share = (log_sums - log_sums.logsumexp(-1, keepdim=True)).exp()

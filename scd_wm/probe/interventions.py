@@ -7,7 +7,7 @@ Axes: F frames, M values of a frame, N tokens, D width, S keys, H heads, C width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scd_wm.model import flow
 from scd_wm.model.attention import attend_all
-from scd_wm.probe.protocol import ProbedAttend, ProbedFrames, attend_plainly
+from scd_wm.probe.protocol import Blocks, ProbedAttend, ProbedFrames, attend_plainly
 
 Layers = frozenset[int]
 NOTHING: Layers = frozenset()
@@ -35,7 +35,7 @@ class Intervention:
 
 
 @contextmanager
-def replaced_outputs(blocks: Sequence[nn.Module], output: Output) -> Iterator[None]:
+def replaced_outputs(blocks: Blocks, output: Output) -> Iterator[None]:
     """While the context lasts, let what `output` returns leave each block.
 
     Blocks run all the same, so what they do besides, such as keeping keys, is done.
@@ -99,7 +99,7 @@ class _Sampling:
 
 def sample(
     frames: ProbedFrames,
-    blocks: Sequence[nn.Module],
+    blocks: Blocks,
     eps: Tensor,
     num_steps: int,
     intervention: Intervention,

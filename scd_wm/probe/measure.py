@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class Probes:
     seen: Seen
     losses: Losses
     samples: dict[str, Sampled]  # by intervention
-    groups: Array  # (F,) int, frames of one number belong to one episode
+    groups: NDArray[np.int64]  # (F,) frames of one number belong to one episode
 
 
 def middle_layers(num_layers: int, config: ProbeConfig) -> range:
@@ -112,7 +113,8 @@ def probe(
         seen = watch(diffuser, clips, config, bar.update)
         losses = probe_losses(diffuser, clips, config, bar.update)
         samples = probe_samples(diffuser, clips, config, changes, bar.update)
-    every = np.arange(len(losses.full) // per_clip) if groups is None else np.asarray(groups)
+    num_clips = len(losses.full) // per_clip
+    every = np.array(range(num_clips) if groups is None else groups, dtype=np.int64)
     return Probes(seen, losses, samples, every.repeat(per_clip))
 
 
@@ -189,14 +191,14 @@ def probe_samples(
     """
     errors: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for _, frames, eps in read_batches(diffuser, clips, config):
-        blocks = diffuser.blocks
-        plain = sample(frames, blocks, eps, config.num_steps, Intervention())
+        run = partial(sample, frames, diffuser.blocks, eps)
+        plain = run(config.num_steps, Intervention())
         made = {}
         for name, change in changes.items():
-            made[name] = sample(frames, blocks, eps, config.num_steps, change)
+            made[name] = plain if change == Intervention() else run(config.num_steps, change)
             tick()
         if FULL in changes:
-            made[ONE_STEP] = sample(frames, blocks, eps, 1, Intervention())
+            made[ONE_STEP] = run(1, Intervention())
             made[COPIED] = frames.last
         for name, frame in made.items():
             moved = frames.error(frames.target + (frame - plain))

@@ -31,8 +31,8 @@ def colour_maps(
 ) -> list[Picture]:
     """Return pictures of the features of an image's tokens, layers by steps, of two frames.
 
-    The first three principal components of a layer's tokens, over all frames and steps, are red,
-    green and blue, so colours can be compared within a row and between the two pictures.
+    The first three principal components of a layer's tokens, over the steps of the frame, are red,
+    green and blue, so colours can be compared within a row.
 
     Args:
         features: (L, S, F, N, D).
@@ -44,13 +44,13 @@ def colour_maps(
         return []
     rows, columns = grid
     steps = some_steps(features.shape[1])
-    coloured = [_colours(layer[:, :, : rows * columns]) for layer in features]  # (S, F, N, 3)
     labels = [f"s = {levels[step]:.2f}" for step in steps]
     pictures = []
     for number, frame in enumerate((0, frames_per_clip)):
+        coloured = [_colours(layer[:, frame, : rows * columns])[steps] for layer in features]
         named = [
-            (f"layer {i}", layer[steps, frame].reshape(len(steps), rows, columns, 3))
-            for i, layer in enumerate(coloured)
+            (f"layer {i}", colours.reshape(len(steps), rows, columns, 3))
+            for i, colours in enumerate(coloured)
         ]
         png = encode_png(film_strip(named, labels, width=88))
         pictures.append(Picture(f"features_{number}", f"Frame {'AB'[number]}", png))
@@ -58,17 +58,11 @@ def colour_maps(
 
 
 def _colours(tokens: Tensor) -> NDArray[np.uint8]:
-    """Return colours, (S, F, N, 3) uint8, of tokens (S, F, N, D)."""
+    """Return colours, (S, N, 3) uint8, of tokens (S, N, D)."""
     parts, _ = principal_parts(tokens, 3)
-    ends = torch.quantile(_some_rows(parts), torch.tensor([TAIL, 1 - TAIL]).double(), dim=0)
+    ends = torch.quantile(parts.flatten(0, 1), torch.tensor([TAIL, 1 - TAIL]).double(), dim=0)
     unit = (parts - ends[0]) / (ends[1] - ends[0]).clamp(min=1e-12)
     return (unit.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
-
-def _some_rows(parts: Tensor) -> Tensor:
-    """Return rows, (n, 3), few enough for torch's quantile."""
-    rows = parts.flatten(0, -2)
-    return rows[:: max(1, len(rows) // 1_000_000)]
 
 
 def frame_points(features: Tensor, frames_per_clip: int) -> tuple[list[NDArray[np.float64]], list]:

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from scd_wm.clip import Clip
 from scd_wm.model.attention import attend_all
 
+Blocks = Sequence[nn.Module] | nn.ModuleList
+
 ProbedAttend = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 """Attends for a layer while frames are denoised.
 
@@ -80,7 +82,7 @@ class ProbedDiffuser(Protocol):
     """A causal video diffuser that can be probed."""
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> Blocks:
         """The layers in order. Each takes tokens (F, N, D) first and returns them as (F, N, D)."""
 
     @property

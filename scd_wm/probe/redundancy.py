@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _alike(h: Tensor, num_clips: int, measure: Measure) -> Alike:
-    by_clip = h.unflatten(1, (num_clips, -1))  # (S, B, K, N, D)
+    by_clip = rearrange(h, "s (b k) n d -> s b k n d", b=num_clips)
     steps = torch.stack([measure(h, step[None]) for step in h])  # (S, S, F)
     after = measure(by_clip[:, :, :-1], by_clip[:, :, 1:])
     other = measure(by_clip, by_clip.roll(1, 1))
@@ -112,4 +113,4 @@ def principal_parts(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     parts = parts * torch.where(largest < 0, -1.0, 1.0)
     share = rows.new_zeros(count)
     share[:count_found] = s[:count_found].square() / s.square().sum().clamp(min=1e-300)
-    return parts.unflatten(0, features.shape[:-1]), share
+    return parts.reshape(*features.shape[:-1], count), share

@@ -17,6 +17,7 @@ from scd_wm.probe.measure import COPIED, FULL, Probes, Sampled
 from scd_wm.probe.redundancy import MEASURES, Alike
 
 Array = NDArray[np.float64]
+Groups = NDArray[np.int64]
 NUM_RESAMPLES = 2000
 
 
@@ -76,7 +77,7 @@ def sampler_numbers(probes: Probes, config: ProbeConfig) -> dict[str, Any]:
     }
 
 
-def rise(changed: Array, full: Array, groups: Array, config: ProbeConfig) -> dict[str, Any]:
+def rise(changed: Array, full: Array, groups: Groups, config: ProbeConfig) -> dict[str, Any]:
     """Return by how much a loss rises, relatively, the mean over levels, with an interval.
 
     Args:
@@ -104,7 +105,7 @@ def loss_numbers(probes: Probes, config: ProbeConfig) -> dict[str, Any]:
     return {"levels": list(config.levels), "full": probes.losses.full.mean(0).tolist()}
 
 
-def _mean(values: Array, groups: Array, config: ProbeConfig) -> dict[str, float]:
+def _mean(values: Array, groups: Groups, config: ProbeConfig) -> dict[str, float]:
     interval = bootstrap_mean(
         values[:, None], groups, seed=config.seed, num_resamples=NUM_RESAMPLES
     )

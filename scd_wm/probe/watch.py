@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -94,7 +95,7 @@ def _check(watcher: _Watcher, num_layers: int, num_steps: int) -> None:
 
 def _by_layer(kept: Sequence[Tensor], num_layers: int) -> Tensor:
     """Return (L, S, ...) of what was kept layer after layer and step after step."""
-    return torch.stack(list(kept)).unflatten(0, (-1, num_layers)).transpose(0, 1)
+    return rearrange(list(kept), "(s l) ... -> l s ...", l=num_layers)
 
 
 def read_batches(

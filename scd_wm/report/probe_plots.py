@@ -99,10 +99,9 @@ def point_plots(
         for axes, (number, frames) in zip(every, enumerate(points), strict=False):
             for frame in frames:
                 axes.plot(*frame.T, color=QUIET, linewidth=0.6, alpha=0.6)
-            tiled = np.tile(np.array(levels), len(frames))
-            dots = axes.scatter(
-                *frames.reshape(-1, 2).T, c=tiled, s=7, cmap=COLOURS, vmin=0, vmax=1
-            )
+            colours = np.tile(np.array(levels), len(frames))
+            x, y = frames.reshape(-1, 2).T
+            dots = axes.scatter(x, y, c=colours, s=7, cmap=COLOURS, vmin=0, vmax=1)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_title(f"layer {number}, {sum(shares[number]):.0%}", fontsize=8.5)

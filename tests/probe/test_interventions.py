@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from scd_wm import testing
@@ -42,12 +43,12 @@ def own_pass(model: EntangledWorldModel, clip: Any, level: float, eps: Tensor) -
     count = history.shape[1]
     noisy = sequence.packed[:, 1:].clone()
     noisy[:, -K:] = flow.interpolate(
-        noisy[:, -K:], eps.unflatten(0, (-1, K)), eps.new_full((1, 1), level)
+        noisy[:, -K:], rearrange(eps, "(b k) m -> b k m", k=K), eps.new_full((1, 1), level)
     )
     levels = eps.new_full((len(history) * count,), level)
     modulation = model.denoiser.modulate(model.denoiser.condition(levels, context.action))
     raw, _ = model.evaluate(noisy.flatten(0, 1), level, modulation, context)
-    return raw.unflatten(0, (-1, count))[:, -K:].flatten(0, 1)
+    return rearrange(raw, "(b t) m -> b t m", t=count)[:, -K:].flatten(0, 1)
 
 
 @pytest.mark.parametrize(("prediction", "residual"), KINDS)
@@ -80,7 +81,7 @@ def test_an_undisturbed_sampler_is_the_models_own() -> None:
     base = model.base(history, sequence.valid[:, :-1]).flatten()
     context = model.contexts(sequence, history, None)
     own, _ = model.sample(context, base, eps.flatten(0, 1), 4)
-    own = own.unflatten(0, (2, -1))[:, -K:].flatten(0, 1)
+    own = rearrange(own, "(b t) m -> b t m", b=2)[:, -K:].flatten(0, 1)
     got = sample(frames, diffuser.blocks, eps[:, -K:].flatten(0, 1), 4, Intervention())
     torch.testing.assert_close(model.layout.clamp(got), own, **EXACT)
 

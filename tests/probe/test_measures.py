@@ -17,8 +17,8 @@ def made(of_frame: float, of_step: float, common: float = 0.0) -> torch.Tensor:
     """Return features, (S, F, N, D): each frame, step and token has a direction of its own."""
     num_frames = CLIPS * FRAMES
     basis = torch.eye(num_frames * TOKENS + STEPS * TOKENS + 1).double()
-    frames = basis[: num_frames * TOKENS].unflatten(0, (1, num_frames, TOKENS))
-    steps = basis[num_frames * TOKENS : -1].unflatten(0, (STEPS, 1, TOKENS))
+    frames = basis[: num_frames * TOKENS].reshape(1, num_frames, TOKENS, -1)
+    steps = basis[num_frames * TOKENS : -1].reshape(STEPS, 1, TOKENS, -1)
     return of_frame * frames + of_step * steps + common * basis[-1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from scd_wm import testing
@@ -36,7 +37,7 @@ class ToyFrames(ProbedFrames):
         self.blocks = blocks
 
     def denoise(self, noisy: Tensor, level: float, attend: ProbedAttend) -> Tensor:
-        x, past = (y.unflatten(1, (NUM_TOKENS, -1)) for y in (noisy, self.last))
+        x, past = (rearrange(y, "f (n d) -> f n d", n=NUM_TOKENS) for y in (noisy, self.last))
         lags = torch.tensor([1] * NUM_TOKENS + [0] * NUM_TOKENS)
         for layer, block in enumerate(self.blocks):
 
