@@ -95,7 +95,7 @@ def probe_run(
         "data": str(source.info.path),
         "report": str(out / "report.html"),
         "split": {"encoder": suggested.encoder, "decoder": suggested.decoder},
-        "why": [*split.in_words(regular, suggested, layers), *split.checks(regular, samplers)],
+        "why": split.in_words(regular, suggested, layers) + split.sampler_words(samplers, config),
         "reasons": suggested.reasons,
         "regularities": regular,
         "uniform_past_mass": found.seen.uniform,
@@ -202,6 +202,11 @@ def _show(summary: dict[str, Any]) -> None:
         "without the past or the layer, and of the sample error if it runs at the first step only"
     )
     print("\n" + "\n".join([*summary["why"], *(f"  layer {r}" for r in _numbered(summary))]))
+    errors = [
+        (name, f"{x['error']:.4g}  {x['rise']['mean']:+.1%}")
+        for name, x in summary["samplers"].items()
+    ]
+    show_table("error of sampled frames, and its rise", errors)
     show_table("probed", [("report", summary["report"]), ("seconds", summary["duration_s"])])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scd_wm.evaluation.ranking import spearman
 from scd_wm.probe.config import ProbeConfig
 from scd_wm.probe.interventions import Intervention
+from scd_wm.probe.measure import ONE_STEP
 
 Layer = Mapping[str, Any]
 AGREES = 0.5  # rank correlation of a probe and an intervention from which they are said to agree
@@ -113,7 +114,7 @@ def _reason(layer: Layer, why: Mapping[str, bool], is_read: bool, is_run: bool) 
         f"{where}: features {same} at all steps (centred cosine "
         f"{layer['steps']['centred']['mean']:.3f}, next frame "
         f"{layer['next_frame']['centred']:.3f}), {past} attention on the past "
-        f"({layer['past_mass']['mean']:.3f}), {need} at every step (error {rise:+.1%} without)"
+        f"({layer['past_mass']['mean']:.3f}), {need} at every step (error {rise:+.1%} if run once)"
     )
 
 
@@ -153,12 +154,19 @@ def _rank(a: Sequence[float], b: Sequence[float]) -> float:
 
 def in_words(found: Mapping[str, Any], split: Split, layers: Sequence[Layer]) -> list[str]:
     """Return what the probes come to, a sentence each."""
-    first = found["first_deep_layer"]
+    first, last = found["first_deep_layer"], len(layers) - 1
+    plateau, no_past = found["layers_on_plateau"], found["layers_without_past"]
+    past = found["rank_of_past_mass_and_loss_without_past"]
+    steps = found["rank_of_change_between_steps_and_error_if_run_once"]
     return [
         f"Nearly the same features at all denoising steps in early and middle layers (0 to "
-        f"{first - 1}): {found['same_features']}; in layers {_some(found['layers_on_plateau'])}.",
-        f"Almost no attention on the past in deep layers ({first} to {len(layers) - 1}): "
-        f"{found['no_past_in_deep_layers']}; in layers {_some(found['layers_without_past'])}.",
+        f"{first - 1}): {found['same_features']}. They are the same in {some(plateau)}.",
+        f"Almost no attention on the past in deep layers ({first} to {last}): "
+        f"{found['no_past_in_deep_layers']}. There is almost none in {some(no_past)}.",
+        "Do interventions agree? Over layers, attention on the past and the rise of the loss "
+        f"without it have a rank correlation of {past:.2f}: {_agreement(past)}.",
+        "Change of features between steps and the rise of the error when the layer runs once have "
+        f"one of {steps:.2f}: {_agreement(steps)}.",
         _split_words(split),
     ]
 
@@ -167,26 +175,31 @@ def _split_words(split: Split) -> str:
     if not split.encoder:
         return "No split is suggested: no layer gives the same features at all steps."
     return (
-        f"Suggested split: encoder {_some(split.encoder)}, which end with the last layer whose "
-        f"features are the same at all steps; decoder {_some(split.decoder)}, which see almost no "
+        f"Suggested split: encoder {some(split.encoder)}, which end with the last layer whose "
+        f"features are the same at all steps; decoder {some(split.decoder)}, which see almost no "
         "past, must run at every step, or come behind the encoder."
     )
 
 
-def _some(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers)) if layers else "none"
+def some(layers: Sequence[int]) -> str:
+    """Return layers as text."""
+    names = ", ".join(map(str, layers))
+    return "no layer" if not layers else f"layer {names}" if len(layers) == 1 else f"layers {names}"
 
 
-def checks(found: Mapping[str, Any], samplers: Mapping[str, Any]) -> list[str]:
-    """Return whether the interventions agree with the probes, a sentence each."""
-    past = found["rank_of_past_mass_and_loss_without_past"]
-    steps = found["rank_of_change_between_steps_and_error_if_run_once"]
+def sampler_words(samplers: Mapping[str, Any], config: ProbeConfig) -> list[str]:
+    """Return what the sampler says of itself, a sentence or none.
+
+    Where one step does as well as many, what layers do at later steps hardly matters, and that they
+    can be run once is no news.
+    """
+    rise = samplers[ONE_STEP]["rise"]["mean"]
+    if rise > config.matters:
+        return []
     return [
-        "Do interventions agree? Over layers, attention on the past and the rise of the loss "
-        f"without it: rank correlation {past:.2f}, {_agreement(past)}.",
-        "Change of features between steps and the rise of the error when the layer runs once: "
-        f"rank correlation {steps:.2f}, {_agreement(steps)}.",
-        *(_sampler_words(name, samplers[name]) for name in samplers),
+        f"The error of a single sampler step differs by {rise:+.1%} from that of "
+        f"{config.num_steps}, so later steps matter little, whatever layers run at them: "
+        "interventions on the sampler tell nothing of how to split."
     ]
 
 
@@ -196,11 +209,3 @@ def _agreement(correlation: float) -> str:
     if correlation >= AGREES:
         return "they agree"
     return "they hardly agree" if correlation > 0 else "they do not agree"
-
-
-def _sampler_words(name: str, numbers: Mapping[str, Any]) -> str:
-    rise = numbers["rise"]
-    return (
-        f"Sample error, {name}: {numbers['error']:.4g} ({rise['mean']:+.1%}, 95 % interval "
-        f"{rise['low']:+.1%} to {rise['high']:+.1%})."
-    )

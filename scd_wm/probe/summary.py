@@ -5,7 +5,6 @@ Axes: L layers, S sampler steps, F frames, H heads, G lags, R noise levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from scd_wm.evaluation.bootstrap import bootstrap_mean, quantiles, resample_sums
 from scd_wm.probe.config import ProbeConfig
-from scd_wm.probe.measure import COPIED, FULL, Probes, Sampled
+from scd_wm.probe.measure import FULL, Probes, Sampled
 from scd_wm.probe.redundancy import MEASURES, Alike
 
 Array = NDArray[np.float64]
@@ -114,8 +113,3 @@ def _mean(values: Array, groups: Groups, config: ProbeConfig) -> dict[str, float
 
 def _matrix(alike: Alike) -> list[list[float]]:
     return alike.steps.mean(0).tolist()
-
-
-def headline(samplers: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the errors of the whole network's frames and of the last frame copied."""
-    return samplers[FULL]["error"], samplers[COPIED]["error"]

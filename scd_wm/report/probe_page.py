@@ -56,4 +56,5 @@ def _rise(found: Mapping[str, Any]) -> str:
 
 
 def _some(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers)) if layers else "none"
+    names = ", ".join(map(str, layers))
+    return "no layer" if not layers else f"layer {names}" if len(layers) == 1 else f"layers {names}"

@@ -70,6 +70,23 @@ def test_probed_frames_are_denoised_as_in_training(prediction: str, residual: bo
 
 
 @torch.no_grad()
+def test_keys_of_the_past_are_of_as_many_frames_back_as_is_said() -> None:
+    model = world("sample", True)
+    clip = testing.double(testing.clip(model.spec, 2, model.config.window + K))
+    context = EntangledDiffuser(model).read(clip).context
+    sequence = model.sequence(clip)
+    kept = model.contexts(sequence, sequence.packed[:, :-1], None).kept
+    n = model.layout.num_tokens
+    assert context.lags.tolist() == [3] * n + [2] * n + [1] * n + [0] * (n + 1)
+    for (got, _), (keys, _) in zip(context.kept, kept, strict=True):
+        for k in range(K):  # the frame after `window - 1 + k`, which is one back
+            for lag in (1, 2, 3):
+                place = (context.lags == lag).nonzero()[:, 0]
+                expected = keys[:, model.config.window - lag + k]
+                torch.testing.assert_close(got[k::K][:, place], expected, **EXACT)
+
+
+@torch.no_grad()
 def test_an_undisturbed_sampler_is_the_models_own() -> None:
     model = world("sample", True)
     clip = testing.double(testing.clip(model.spec, 2, model.config.window + K))

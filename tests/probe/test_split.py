@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scd_wm.probe.config import ProbeConfig
-from scd_wm.probe.split import checks, in_words, regularities, suggest
+from scd_wm.probe.split import in_words, regularities, sampler_words, suggest
 from scd_wm.probe.summary import rise
 
 CONFIG = ProbeConfig()
@@ -80,8 +80,15 @@ def test_regularities_are_seen_partly_seen_or_not() -> None:
     against = [{**x, "loss_blind": {"mean": -x["past_mass"]["mean"]}} for x in PAPER]
     turned = regularities(against, UNIFORM, CONFIG)
     assert turned["rank_of_past_mass_and_loss_without_past"] == pytest.approx(-1.0)
-    assert "they do not agree" in checks(turned, {})[0]
-    assert "they agree" in checks(found, {})[0]
+    split = suggest(PAPER, UNIFORM, CONFIG)
+    assert in_words(turned, split, PAPER)[2].endswith("of -1.00: they do not agree.")
+    assert in_words(found, split, PAPER)[2].endswith("of 1.00: they agree.")
+
+
+def test_a_sampler_that_needs_one_step_is_said_to_tell_little() -> None:
+    for once, count in ((0.3, 0), (-0.1, 1)):
+        samplers = {"one step": {"rise": {"mean": once}}}
+        assert len(sampler_words(samplers, CONFIG)) == count
 
 
 def test_a_rise_is_of_sums_at_each_level_and_its_interval_of_whole_groups() -> None:
