@@ -48,6 +48,27 @@ def add_probe(commands: Commands) -> argparse.ArgumentParser:
         metavar="A:B",
         help="layers that run at the first step only, together; default: the middle half",
     )
+    parser.add_argument(
+        "--plateau",
+        type=float,
+        metavar="X",
+        default=0.95,
+        help="centred cosine between steps from which features count as the same",
+    )
+    parser.add_argument(
+        "--near-zero",
+        type=float,
+        metavar="X",
+        default=0.1,
+        help="part of the uniform share below which attention on the past counts as none",
+    )
+    parser.add_argument(
+        "--matters",
+        type=float,
+        metavar="X",
+        default=0.05,
+        help="relative rise of the sample error from which a layer must run at every step",
+    )
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of clips and noise")
     return parser
 
@@ -78,6 +99,9 @@ def run_probe(args: argparse.Namespace) -> None:
         num_steps=args.num_steps,
         levels=args.levels,
         middle=args.middle,
+        plateau=args.plateau,
+        near_zero=args.near_zero,
+        matters=args.matters,
         seed=args.seed,
     )
     probe_run(args.run, args.data, args.out, config=config)

@@ -63,6 +63,8 @@ class _Watcher:
 def watch(diffuser: ProbedDiffuser, clips: Sequence[Clip], config: ProbeConfig, tick: Tick) -> Seen:
     """Sample undisturbed, and keep features and attention mass.
 
+    All features are kept at once, L S F N D numbers: fewer clips or steps need less memory.
+
     Raises:
         ValueError: If a layer attends in another way than by what it was given.
     """
