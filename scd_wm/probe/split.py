@@ -190,16 +190,15 @@ def some(layers: Sequence[int]) -> str:
 def sampler_words(samplers: Mapping[str, Any], config: ProbeConfig) -> list[str]:
     """Return what the sampler says of itself, a sentence or none.
 
-    Where one step does as well as many, what layers do at later steps hardly matters, and that they
-    can be run once is no news.
+    Where one step does as well as many, a layer that can be run once is no news.
     """
     rise = samplers[ONE_STEP]["rise"]["mean"]
     if rise > config.matters:
         return []
     return [
         f"The error of a single sampler step differs by {rise:+.1%} from that of "
-        f"{config.num_steps}, so later steps matter little, whatever layers run at them: "
-        "interventions on the sampler tell nothing of how to split."
+        f"{config.num_steps}: more steps win nothing here, so a layer whose error hardly rises "
+        "when it runs once is no evidence for a split."
     ]
 
 
