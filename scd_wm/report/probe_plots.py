@@ -136,22 +136,23 @@ def mass_maps(layers: Layers, levels: Sequence[float]) -> str:
     lags = np.array([layer["mass_by_lag"] for layer in layers])
     heads = np.array([layer["past_mass_by_head"] for layer in layers])
     steps = np.array([layer["past_mass_by_step"] for layer in layers])[:, shown]
-    steps_named = [f"{levels[i]:.2g}" for i in shown]
+    every = 1 + len(shown) // 9  # labels that are too many run into one another
+    steps_named = [f"{levels[i]:.2g}" if n % every == 0 else "" for n, i in enumerate(shown)]
     parts = (
         ("by frames back", lags, [str(i) for i in range(lags.shape[1])]),
         ("past, by head", heads, [str(i) for i in range(heads.shape[1])]),
         ("past, by noise level", steps, steps_named),
     )
     with matplotlib.rc_context(MAPS):
-        figure, every = new_figure(1, 3, 9.6, 0.27 * len(layers) + 1.1)
-        for axes, (title, values, names) in zip(every, parts, strict=True):
+        figure, plots = new_figure(1, 3, 9.6, 0.27 * len(layers) + 1.1)
+        for axes, (title, values, names) in zip(plots, parts, strict=True):
             image = axes.pcolormesh(values, vmin=0, vmax=1, cmap=COLOURS)
             axes.invert_yaxis()
             axes.set_title(title)
             axes.set_xticks(np.arange(len(names)) + 0.5, names, fontsize=7.5)
             axes.set_yticks(np.arange(len(layers)) + 0.5, [str(i) for i in range(len(layers))])
-            axes.set_ylabel("layer" if axes is every[0] else "")
-        figure.colorbar(image, ax=every, aspect=14)
+            axes.set_ylabel("layer" if axes is plots[0] else "")
+        figure.colorbar(image, ax=plots, aspect=14)
         return to_svg(figure)
 
 
