@@ -31,6 +31,7 @@ from scd_wm.plan_run import PlanConfig
 from scd_wm.play.run import PlayConfig
 from scd_wm.policies.mpc import MPCConfig
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
+from scd_wm.probe.config import ProbeConfig
 from scd_wm.rollout_run import RolloutConfig
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ NAMES = (
     "calibrate",
     "imagine",
     "evaluate",
+    "probe",
     "train-policy",
     "rollout",
     "evaluate-policies",
@@ -122,6 +124,7 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     _same_defaults(command, PolicyEvaluationConfig())
     _same_defaults(["train-policy", "data", "--out", "o"], PolicyConfig(), crop="random_crop")
     _same_defaults(["calibrate", "run"], CalibrationConfig())
+    _same_defaults(["probe", "run", "--out", "o"], ProbeConfig())
     minutes = inspect.signature(demo).parameters["minutes"].default
     assert build_parser().parse_args(["demo"]).minutes == minutes
 

@@ -12,6 +12,7 @@ from scd_wm.commands.convert import add_convert
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
 from scd_wm.commands.policies import add_evaluate_policies, add_rollout, add_train_policy
+from scd_wm.commands.probe import add_probe
 from scd_wm.commands.study import add_study
 from scd_wm.commands.success import add_train_success
 from scd_wm.commands.training import add_train
@@ -26,6 +27,7 @@ COMMANDS = (
     add_calibrate,
     add_imagine,
     add_evaluate,
+    add_probe,
     add_train_policy,
     add_rollout,
     add_evaluate_policies,
