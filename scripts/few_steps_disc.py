@@ -125,7 +125,8 @@ def middle(images: Tensor) -> Tensor:
 def gradient(images: Tensor) -> Tensor:
     """Return the mean squared difference of neighbouring pixels, (...)."""
     pixels = images.float() / 255
-    return sum(pixels.diff(dim=d).square().mean((-3, -2, -1)) for d in (-3, -2))
+    across = [pixels.diff(dim=axis).square().mean((-3, -2, -1)) for axis in (-3, -2)]
+    return across[0] + across[1]
 
 
 def main() -> None:
