@@ -1,12 +1,13 @@
 """Distillation: a model learns to reach in few sampler steps what a frozen copy reaches in many.
 
 One evaluation gives the mean of all futures, which is blurred where the future is uncertain; many
-give one future, sharp. But a sampler is deterministic once its noise is drawn: the same noise leads
-the teacher to one certain frame. The student follows from the same noise in its few steps, each of
-which learns to land where the teacher is at that noise level. It starts every step from where its
-own steps before have led, so it learns to go on from its own mistakes, as it must when it samples
-(trajectories of a teacher: Luhman and Luhman 2021, arXiv:2101.02388; halving the steps again and
-again, from noised data: Salimans and Ho 2022, arXiv:2202.00512).
+give one future, sharp. But a sampler draws nothing once it has its noise: from any x_s the teacher
+gets to one certain frame. Each step of the student learns to land where the teacher gets to from
+the x_s that the student's own steps before have led to (trajectories of a teacher: Luhman and
+Luhman 2021, arXiv:2101.02388; from the learner's own states: Ross et al. 2011, arXiv:1011.0686).
+The teacher's own way from the same noise would be a worse aim: the last step would have to make
+good what the steps before have missed, which it cannot know, and would give the mean of it, a blur.
+The teacher steps by Heun, as Euler's many steps still leave a part of the blur.
 
 A sample prediction sees x_s in proportion to 1 - s, so its first step, at s = 1, would be blind:
 it would lead to the mean whatever the noise, and one step less would decide which future it is. So
@@ -24,7 +25,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,9 @@ from scd_wm.model.frames import Base, Sequence
 if TYPE_CHECKING:
     from scd_wm.model.world_model import WorldModel
 
+Lead = Callable[[int, Tensor], Tensor]
+"""Maps (number of a student's step, x_s at its start) to x_s at its end, both (F, M)."""
+
 LEAST_VISIBLE = 0.25  # share of x_s that a student sees at s = 1
 _NOISE = 64  # purpose of the keys of the noise, beside those of `WorldModel`
 
@@ -49,7 +52,7 @@ class FewSteps:
     Args:
         teacher: A model of the same world; it does not change.
         num_steps: Steps T of the student.
-        teacher_steps: Steps of the teacher.
+        teacher_steps: Steps of the teacher, by Heun.
         weight: Of the loss beside that of the outcomes.
 
     Raises:
@@ -98,29 +101,31 @@ class FewSteps:
         base = student.base(history, sequence.valid[:, :-1]).flatten()
         if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
             context = student.contexts(sequence, history, None)
-        targets = self._teacher_path(sequence, history, eps)
-        errors = list(_step_errors(student, context, base, eps, targets))
+        levels, lead = flow.levels(self.num_steps), self._lead(sequence, history)
+        errors = list(_step_errors(student, context, base, eps, levels, lead))
         valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
         return losses.frame_losses(student.layout, torch.stack(errors).mean(0), valid, average)
 
-    @torch.no_grad()
-    def _teacher_path(self, sequence: Sequence, history: Tensor, eps: Tensor) -> list[Tensor]:
-        """Return where the teacher is at the end of each of the student's steps, (F, M) each."""
+    def _lead(self, sequence: Sequence, history: Tensor) -> Lead:
+        """Return what leads from the start of a student's step to where the teacher ends it."""
         teacher = self.teacher.to(history.device)
-        base = teacher.base(history, sequence.valid[:, :-1]).flatten()
-        context = teacher.contexts(sequence, history, None)
+        with torch.no_grad():
+            base = teacher.base(history, sequence.valid[:, :-1]).flatten()
+            context = teacher.contexts(sequence, history, None)
         levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
         raw = _evaluations(teacher, context, levels)
 
-        def denoise(first: int, index: int, x: Tensor) -> Tensor:
-            k = first + index
-            return teacher.predicted(raw(k, x), x, levels[k], base)
+        @torch.no_grad()
+        def lead(step: int, x: Tensor) -> Tensor:
+            first = step * stride
 
-        x, path = eps, []
-        for first in range(0, self.teacher_steps, stride):
-            x = flow.euler(partial(denoise, first), x, levels[first : first + stride + 1])
-            path.append(x)
-        return path
+            def denoise(index: int, x: Tensor) -> Tensor:
+                k = first + index
+                return teacher.predicted(raw(k, x), x, levels[k], base)
+
+            return flow.heun(denoise, x, levels[first : first + stride + 1])
+
+        return lead
 
 
 def check_steps(num_steps: int, teacher_steps: int) -> None:
@@ -137,18 +142,19 @@ def _step_errors(
     context: DenoiserContext,
     base: Base,
     eps: Tensor,
-    targets: list[Tensor],
+    levels: list[float],
+    lead: Lead,
 ) -> Iterator[Tensor]:
     """Yield the squared error of the raw prediction at each of the student's steps, (F, M).
 
     A step from s to s' moves x_s by (s - s') / s towards the predicted sample. What it should
-    predict is therefore the point at which the line from x_s through the target ends, at s = 0.
+    predict is therefore the point at which the line from x_s through where the teacher gets to
+    ends, at s = 0.
     """
-    levels = flow.levels(len(targets))
     raw_at, x = _evaluations(student, context, levels), eps
     for k, (now, then) in enumerate(pairwise(levels)):
         raw = raw_at(k, x)
-        aim = x + (targets[k] - x) * (now / (now - then))
+        aim = x + (lead(k, x) - x) * (now / (now - then))
         yield (raw - student.raw_of(aim, x, now, base)).square()
         sample = student.predicted(raw.detach(), x, now, base)
         x = torch.lerp(sample, x, then / now)

@@ -31,7 +31,7 @@ class TrainConfig:
     clip_norm: float = 1.0  # largest norm of the gradient of all parameters
     ema_decay: float = 0.999  # of the averaged weights, once min(ema_decay, (1+n)/(10+n)) is there
     distill_steps: int = 0  # sampler steps to learn from the initial model's many; 0 for none
-    distill_teacher_steps: int = 16  # sampler steps of the initial model; a multiple of them
+    distill_teacher_steps: int = 16  # Heun steps of the initial model; a multiple of them
     distill_weight: float = 1.0  # of that loss beside that of the outcomes
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights are float32
 
