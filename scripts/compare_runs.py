@@ -68,7 +68,7 @@ def scores(imagine: Imagine, source: ClipSource, plan: Plan, scorer: Scorer) -> 
 def show(metric: str, found: Scores, plan: Plan) -> None:
     """Print one metric: a row for each model, below it the difference from the first."""
     episodes = [place.episode for place in plan.places]
-    print(f"\n{metric:<40}" + "".join(f"{f'h = {h}':>26}" for h in plan.horizons))
+    print(f"\n{metric:<40}" + "".join(f"{f'h = {h}':>30}" for h in plan.horizons))
     first = next(iter(found.values()))
     for name, values in found.items():
         _row(name, bootstrap_mean(values, episodes, seed=plan.config.seed), plan)
@@ -82,7 +82,7 @@ def _row(name: str, interval: Interval, plan: Plan) -> None:
     for h in plan.horizons:
         low, high = number(float(interval.low[h - 1])), number(float(interval.high[h - 1]))
         cells.append(f"{number(float(interval.mean[h - 1]))} ({low} to {high})")
-    print(f"{name[-40:]:<40}" + "".join(f"{cell:>26}" for cell in cells))
+    print(f"{name[-40:]:<40}" + "".join(f"{cell:>30}" for cell in cells))
 
 
 def main() -> None:
