@@ -174,22 +174,3 @@ def noisy_history(model: WorldModel, sequence: Sequence, history: Tensor, keys: 
     eps = noise.normal(frame_keys, model.layout.num_values, history.dtype)
     noisy = model.layout.clamp(history + level[..., None] * model.layout.delta_std * eps)
     return torch.where(model.layout.value_valid(sequence.valid[:, :-1]), noisy, history)
-
-
-def trust(model: WorldModel, sequence: Sequence, history: Tensor) -> Tensor:
-    """Return what the errors of the frames after a rolled out history count, (B, T - 1, M).
-
-    Where the history has drifted from the record by e, in deviations of the change between frames,
-    the recorded future is as far from what follows from it, and nothing tells in which direction.
-    So its error has a variance of about 1 + e^2, and counts by the inverse; else the frames that
-    nobody can foresee would drown the others. Each camera and vector has a drift of its own.
-
-    Args:
-        model: The model.
-        sequence: The clips, of T frames.
-        history: Frames 0 to T - 2 as they were read, (B, T - 1, M).
-    """
-    drift = (history.detach() - sequence.packed[:, :-1]) / model.layout.delta_std
-    parts = [drift[..., s.values].square() for s in model.layout.segments]
-    weights = [(1 / (1 + p.mean(-1, keepdim=True))).expand_as(p) for p in parts]
-    return torch.cat(weights, dim=-1)

@@ -24,7 +24,7 @@ from scd_wm.model.familiarity import Familiarity
 from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.frames import Base, Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.own_history import noisy_history, own_history, trust
+from scd_wm.model.own_history import noisy_history, own_history
 from scd_wm.spec import Spec
 
 Evaluate = Callable[[int, Tensor], tuple[Tensor, Tensor]]
@@ -173,8 +173,6 @@ class WorldModel(nn.Module, ABC):
         )
         base = self.base(history, sequence.valid[:, :-1]).flatten()
         error = self._error(raw, sequence.packed[:, 1:].flatten(0, 1), noised, base)
-        if self.config.self_forcing:
-            error = error * trust(self, sequence, history).flatten(0, 1)
         valid = self.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
         valid = valid & noised.counts[:, None]
         parts = losses.frame_losses(self.layout, error, valid, average)
