@@ -157,6 +157,9 @@ def short_table(evaluation: Evaluation) -> str:
         f"minus {MODEL_LABELS[COPY_LAST]}; * the 95 % interval excludes 0"
     )
     lines = [lines[0], "-" * len(lines[0]), *lines[1:], note]
+    if evaluation.horizons_left_out:
+        names = ", ".join(map(str, evaluation.horizons_left_out))
+        lines.append(f"left out: horizons {names} (fewer than half of the episodes reach them)")
     for result in evaluation.uncertainty[:1]:
         lines.append(f"uncertainty against {result.info.label}: {result.sentence}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ _AT_LEAST_1 = (
     *("mlp_ratio", "action_layers", "num_steps", "draws"),
 )
 _AT_LEAST_0 = (
-    *("refine_channels", "interface_noise", "self_rollouts"),
+    *("refine_channels", "interface_noise", "history_noise", "self_rollouts", "self_forcing"),
     *("image_weight", "vector_weight", "outcome_weight"),
 )
 _CHOICES = {
@@ -53,7 +53,9 @@ class WorldModelConfig:
     interface_noise: float = 0.05  # deviation of the noise on the normed context; of "scd"
     one_copy: bool = False  # of "entangled": noisy frames are each other's history in training
     clean_fraction: float = 0.1  # share of frames that are clean history in `one_copy`
+    history_noise: float = 0.0  # most noise on a frame of history, in deviations of the residual
     self_rollouts: int = 0  # training passes that replace history by the model's own predictions
+    self_forcing: int = 0  # steps that gradients go back, where history is a rollout; 0 for none
     image_weight: float = 1.0  # of the mean image loss in the sum
     vector_weight: float = 1.0  # of the mean vector loss
     outcome_weight: float = 0.1  # of the mean outcome loss
@@ -71,6 +73,10 @@ class WorldModelConfig:
             self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         is_entangled = self.arch == "entangled"
         self._check("one_copy", is_entangled or not self.one_copy, 'false unless arch="entangled"')
+        for name in ("history_noise", "self_forcing"):  # there noisy frames are the history
+            self._check(name, not (self.one_copy and getattr(self, name)), "0 with one_copy=true")
+        is_forced = self.self_forcing > 0  # all frames that self_rollouts would imagine
+        self._check("self_rollouts", not (is_forced and self.self_rollouts), "0 with self_forcing")
 
     def _check(self, name: str, is_ok: bool, allowed: str) -> None:
         if not is_ok:

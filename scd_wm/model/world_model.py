@@ -24,11 +24,13 @@ from scd_wm.model.familiarity import Familiarity
 from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.frames import Base, Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
-from scd_wm.model.own_history import own_history
+from scd_wm.model.own_history import noisy_history, own_history
 from scd_wm.spec import Spec
 
 Evaluate = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Maps (number of the noise level, x_s) to the raw prediction and outcome logits."""
+
+_HISTORY_NOISE = 32  # purpose of the keys of the noise on history; others count from 0
 
 
 class WorldModel(nn.Module, ABC):
@@ -128,6 +130,7 @@ class WorldModel(nn.Module, ABC):
         """
         sequence = self.sequence(clip)
         history = own_history(self, sequence, noise.derive(seeds, 0))
+        history = noisy_history(self, sequence, history, noise.derive(seeds, _HISTORY_NOISE))
         context = self.contexts(sequence, history, noise.derive(seeds, 1))
         shared, count = (clip, sequence, history, context), self.config.draws
         learned = self.config

@@ -237,6 +237,17 @@ def test_the_result_is_json_and_has_a_table() -> None:
     assert max(len(line) for line in table.splitlines()) < 120
 
 
+def test_the_table_names_the_horizons_that_most_episodes_do_not_reach() -> None:
+    """All horizons are of the same clips: of episodes that reach the longest that is left."""
+    source = MovingDisc((12, 12, 140, 140, 140))
+    config = replace(CONFIG, horizons=(1, 128, 256), num_clips=4)
+    result = evaluate(perfect, source, SPEC, config, progress=False)
+    assert (result.horizons, result.horizons_left_out) == ((1, 128), (256,))
+    assert {name for name, _ in result.clips} == {e.name for e in source.episodes[2:]}
+    assert result.metrics["psnr/top"].models[WORLD_MODEL].count[127] == 4
+    assert "left out: horizons 256 (fewer than half of the episodes" in short_table(result)
+
+
 def test_a_single_clip_has_no_shuffled_actions() -> None:
     result = run(perfect, replace(CONFIG, num_clips=1))
     assert SHUFFLED not in result.metrics["psnr/top"].models
