@@ -96,8 +96,9 @@ class FewSteps:
         keys = noise.derive(noise.derive(seeds, _NOISE)[:, None], index)
         eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).to(history.dtype)
         base = student.base(history, sequence.valid[:, :-1]).flatten()
-        if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
-            context = student.contexts(sequence, history, None)
+        if student.config.one_copy or student.config.fed_level is not None:
+            # It has read noisy frames, where a sampler's history is clean; or was fed others.
+            context = student.contexts(sequence, history, None, eps)
         targets = self._teacher_path(sequence, history, eps)
         errors = list(_step_errors(student, context, base, eps, targets))
         valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
@@ -108,7 +109,7 @@ class FewSteps:
         """Return where the teacher is at the end of each of the student's steps, (F, M) each."""
         teacher = self.teacher.to(history.device)
         base = teacher.base(history, sequence.valid[:, :-1]).flatten()
-        context = teacher.contexts(sequence, history, None)
+        context = teacher.contexts(sequence, history, None, eps)
         levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
         raw = _evaluations(teacher, context, levels)
 

@@ -51,12 +51,12 @@ def own_history(model: WorldModel, sequence: Sequence, keys: Tensor) -> Tensor:
 @torch.no_grad()
 def _predict_all(model: WorldModel, sequence: Sequence, history: Tensor, keys: Tensor) -> Tensor:
     """Return one-step samples of frames 1 to T - 1 from `history`, (R, T - 1, M)."""
-    context = model.contexts(sequence, history, None)
     num_frames = history.shape[1]
     eps = torch.zeros_like(history).flatten(0, 1)
     if model.needs_noise(1):
         frame_keys = noise.derive(keys[:, None], torch.arange(num_frames).to(keys))
         eps = noise.normal(frame_keys, model.layout.num_values, history.dtype).flatten(0, 1)
+    context = model.contexts(sequence, history, None, eps)
     base = model.base(history, sequence.valid[:, :-1]).flatten()
     sample, _ = model.sample(context, base, eps, num_steps=1)
     return rearrange(sample, "(b t) m -> b t m", t=num_frames)
