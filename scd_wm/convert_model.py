@@ -127,7 +127,7 @@ def read_split(path: Path) -> Split:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no split.
     """
-    found = files.read_json(path).get("split")
+    found: Any = files.read_json(path).get("split")
     try:
         parts = [[int(layer) for layer in found[name]] for name in ("encoder", "decoder")]
     except (KeyError, TypeError, ValueError):

@@ -124,10 +124,10 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     _same_defaults(command, PolicyEvaluationConfig())
     _same_defaults(["train-policy", "data", "--out", "o"], PolicyConfig(), crop="random_crop")
     _same_defaults(["calibrate", "run"], CalibrationConfig())
-    expected = inspect.signature(convert_model).parameters
-    given = vars(build_parser().parse_args(["convert-model", "run", "--out", "o"]))
     shared = ("split", "encoder", "decoder", "context_mode", "fed_level")
-    assert {n: given[n] for n in shared} == {n: expected[n].default for n in shared}
+    defaults = inspect.signature(convert_model).parameters
+    converted = vars(build_parser().parse_args(["convert-model", "run", "--out", "o"]))
+    assert {n: converted[n] for n in shared} == {n: defaults[n].default for n in shared}
     minutes = inspect.signature(demo).parameters["minutes"].default
     assert build_parser().parse_args(["demo"]).minutes == minutes
 

@@ -14,8 +14,8 @@ MODES = ("resume", "prefix", "token_concat")  # of scd_wm.model.conversion, whic
 def add_convert_model(commands: Commands) -> argparse.ArgumentParser:
     """Declare `convert-model`."""
     what = (
-        "Make an SCD model of a trained causal diffuser (arch=entangled): some of its layers become "
-        "the encoder, copies of some the decoder. Go on with: scd-wm train DATA --init RUN2."
+        "Make an SCD model of a trained causal diffuser (arch=entangled): some of its layers "
+        "become the encoder, copies of some the decoder. Go on with: scd-wm train DATA --init RUN2."
     )
     parser = command(commands, "convert-model", what, run_convert_model)
     parser.add_argument("run", metavar="RUN", type=Path, help="run or exported model to split")

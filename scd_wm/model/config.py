@@ -43,7 +43,9 @@ class WorldModelConfig:
     refine_channels: int = 0  # of the convolutional head that draws pixels; 0 for none
     rope_theta: float = 10_000.0  # base of the rotary frequencies
     context_mode: str = "prefix"  # or "token_concat", the paper's; or "resume"; of "scd"
-    fed_level: float | None = None  # least noise level at which the encoder is fed the frame to come
+    fed_level: float | None = (
+        None  # least noise level at which the encoder is fed the frame to come
+    )
     resume_layer: int = 0  # decoder layers on the noisy frame alone, before c; of "resume"
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame
@@ -83,7 +85,9 @@ class WorldModelConfig:
         self._check("context_mode", is_possible, '"resume" only where fed_level is given')
         deepest = self.decoder_layers if is_resumed else 0
         is_possible = self.resume_layer <= deepest
-        self._check("resume_layer", is_possible, f"at most {deepest} with these context_mode and layers")
+        self._check(
+            "resume_layer", is_possible, f"at most {deepest} with these context_mode and layers"
+        )
 
     def _check(self, name: str, is_ok: bool, allowed: str) -> None:
         if not is_ok:

@@ -75,7 +75,9 @@ class FedEncoder(CausalReading):
         batch, num_frames = history.shape[:2]
         taken = (sequence.action, sequence.action_valid)
         kept = self.read_clip(history, sequence.valid[:, :-1], *taken)
-        table = self.noisy_rotation(torch.arange(1, num_frames + 1).to(history.device), history.dtype)
+        table = self.noisy_rotation(
+            torch.arange(1, num_frames + 1).to(history.device), history.dtype
+        )
         table = table.repeat(1, batch, 1, 1)
         action = self.action(*taken).flatten(0, 1)
         context = ClipContext(action, history.flatten(0, 1), table, self.config.window, kept)

@@ -22,6 +22,7 @@ KINDS = [
     {"arch": "scd", "context_mode": "prefix"},
     {"arch": "scd", "context_mode": "token_concat"},
     {"arch": "entangled"},
+    {"arch": "scd", "context_mode": "resume", "fed_level": 0.8, "resume_layer": 1},
 ]
 
 

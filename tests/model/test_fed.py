@@ -130,7 +130,7 @@ def test_what_training_feeds_is_on_the_way_from_the_noise_of_every_draw() -> Non
     model = testing.fed(draws=3, prediction="velocity", residual=False, full_noise_fraction=1.0)
     sequence, seeds = model.sequence(testing.clip(model.spec, 2, 4)), torch.arange(2)
     history = sequence.packed[:, :-1]
-    level, eps = model._draw_noise(seeds, history, 0)
+    _, eps = model._draw_noise(seeds, history, 0)
     feed = model._feed(sequence, history, seeds, eps)
     share = feed.level[:, None]
     expected = (1 - share) * sequence.packed[:, 1:].flatten(0, 1) + share * eps
@@ -192,7 +192,7 @@ def test_it_learns_one_clip_in_which_the_action_decides(changes: dict[str, Any])
 
 
 def test_interface_noise_is_in_proportion_to_each_token() -> None:
-    fixed = {"fed_level": 1.0, "context_mode": "token_concat", "resume_layer": 0}
+    fixed: dict[str, Any] = {"fed_level": 1.0, "context_mode": "token_concat", "resume_layer": 0}
     model = testing.fed(interface_noise=0.1, **fixed)
     exact = testing.fed(interface_noise=0.0, **fixed)
     sequence = model.sequence(testing.clip(model.spec, 50, 3))

@@ -21,14 +21,21 @@ from scd_wm.spec import Spec, VectorSpec
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 KINDS = pytest.mark.parametrize(
-    ("arch", "prediction"), [("scd", "sample"), ("scd", "velocity"), ("entangled", "sample")]
+    ("arch", "prediction"),
+    [
+        ("scd", "sample"),
+        ("scd", "velocity"),
+        ("entangled", "sample"),
+        ("fed", "sample"),
+        ("fed", "velocity"),
+    ],
 )
 LEAST = pytest.mark.parametrize("least_visible", [0.0, 0.25])
 
 
 def _pair(arch: str, prediction: str, **changes: Any) -> tuple[WorldModel, FewSteps]:
     """Return a student and what it is to learn: the two steps of a teacher's six."""
-    make = testing.model if arch == "scd" else testing.entangled
+    make = {"scd": testing.model, "entangled": testing.entangled, "fed": testing.fed}[arch]
     changes |= {"prediction": prediction, "interface_noise": 0.0}
     student, teacher = (make(testing.state_spec(), **changes).double() for _ in range(2))
     testing.untied(teacher, seed=1)
