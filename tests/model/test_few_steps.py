@@ -53,10 +53,10 @@ def test_the_student_lands_on_the_teacher_exactly_where_the_loss_is_zero(
     clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
     sequence = student.sequence(clip)
     history = sequence.packed[:, :-1]
-    context, theirs = (m.contexts(sequence, history, None) for m in (student, few.teacher))
     base = student.base(history, sequence.valid[:, :-1]).flatten()
     keys = noise.derive(noise.derive(seeds, 64)[:, None], torch.arange(3))
     eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).double()
+    context, theirs = (m.contexts(sequence, history, None, eps) for m in (student, few.teacher))
     levels, errors, x = flow.levels(2), [], eps
     with torch.no_grad():
         for k, end in enumerate((_teacher_at_half(few, theirs, eps, base), None)):
