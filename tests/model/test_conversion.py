@@ -168,6 +168,7 @@ def test_the_decoder_goes_on_after_the_layers_that_the_encoder_has_too() -> None
     assert Split((0, 1, 2), (3, 4)).resume_layer == 0
     assert Split((0, 1, 2), (0, 1, 4)).resume_layer == 2
     assert Split((0, 2), (1, 4)).resume_layer == 1
+    assert Split((0, 1, 2), (2, 4)).resume_layer == 1
 
 
 def test_the_child_is_of_its_own_and_the_parent_as_before() -> None:
