@@ -32,6 +32,26 @@ def layer_split(text: str) -> tuple[int, int]:
     return parts[0], parts[1]
 
 
+def layer_list(text: str) -> tuple[int, ...]:
+    """Return layers from a list such as 0-5,7; "none" is an empty one."""
+    layers: list[int] = []
+    for part in () if text == "none" else text.split(","):
+        ends = part.split("-")
+        if len(ends) > 2 or not all(end.strip().isdecimal() for end in ends):
+            message = f"must be layers counted from 0 such as 0-5,7, got {text!r}"
+            raise argparse.ArgumentTypeError(message)
+        layers += range(int(ends[0]), int(ends[-1]) + 1)
+    return tuple(layers)
+
+
+def level_or_none(text: str) -> float | None:
+    """Return a noise level from 0 to 1, or None for "none"."""
+    with contextlib.suppress(ValueError):
+        if text == "none" or 0 <= float(text) <= 1:
+            return None if text == "none" else float(text)
+    raise argparse.ArgumentTypeError(f"must be a noise level from 0 to 1 or none, got {text!r}")
+
+
 def image_size(text: str) -> int | tuple[int, int]:
     """Return a side, or height and width as in 48x64."""
     sides = [int(side) if side.isdecimal() else 0 for side in text.split("x")]

@@ -12,6 +12,7 @@ from scd_wm.clip import Clip
 from scd_wm.datasets.check_reader import check_reader as check_reader  # public here
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.entangled import EntangledWorldModel
+from scd_wm.model.fed import FedWorldModel
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
@@ -95,3 +96,9 @@ def model(spec: Spec | None = None, **changes: Any) -> SCDWorldModel:
 def entangled(spec: Spec | None = None, **changes: Any) -> EntangledWorldModel:
     """Return a small model of the rival architecture, with random parameters everywhere."""
     return untied(EntangledWorldModel(spec or image_spec(), config(arch="entangled", **changes)))
+
+
+def fed(spec: Spec | None = None, **changes: Any) -> FedWorldModel:
+    """Return a small model whose encoder is fed, with random parameters everywhere."""
+    kept = {"fed_level": 0.8, "context_mode": "resume", "resume_layer": 1, **changes}
+    return untied(FedWorldModel(spec or image_spec(), config(**kept)))

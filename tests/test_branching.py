@@ -23,10 +23,12 @@ def _both_layouts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cache, "MANY_TOKENS", request.param)
 
 
-@pytest.fixture(params=["prefix", "token_concat", "entangled"])
+@pytest.fixture(params=["prefix", "token_concat", "entangled", "fed"])
 def model(request: pytest.FixtureRequest) -> WorldModel:
     if request.param == "entangled":
         return testing.entangled().double()
+    if request.param == "fed":
+        return testing.fed().double()
     return testing.model(context_mode=request.param).double()
 
 

@@ -24,6 +24,7 @@ from scd_wm.cli import build_parser, main
 from scd_wm.clone_config import PolicyConfig
 from scd_wm.commands import data
 from scd_wm.commands.training import PRESETS as PRESET_NAMES
+from scd_wm.convert_model import convert_model
 from scd_wm.demo import demo
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
@@ -42,6 +43,7 @@ NAMES = (
     "train",
     "train-autoencoder",
     "train-success",
+    "convert-model",
     "calibrate",
     "imagine",
     "evaluate",
@@ -125,6 +127,10 @@ def test_the_defaults_are_those_of_the_functions() -> None:
     _same_defaults(["train-policy", "data", "--out", "o"], PolicyConfig(), crop="random_crop")
     _same_defaults(["calibrate", "run"], CalibrationConfig())
     _same_defaults(["probe", "run", "--out", "o"], ProbeConfig())
+    shared = ("split", "encoder", "decoder", "context_mode", "fed_level")
+    defaults = inspect.signature(convert_model).parameters
+    converted = vars(build_parser().parse_args(["convert-model", "run", "--out", "o"]))
+    assert {n: converted[n] for n in shared} == {n: defaults[n].default for n in shared}
     minutes = inspect.signature(demo).parameters["minutes"].default
     assert build_parser().parse_args(["demo"]).minutes == minutes
 

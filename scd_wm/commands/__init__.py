@@ -9,6 +9,7 @@ from scd_wm.commands.autoencoder import add_train_autoencoder
 from scd_wm.commands.bench import add_bench
 from scd_wm.commands.calibrate import add_calibrate
 from scd_wm.commands.convert import add_convert
+from scd_wm.commands.convert_model import add_convert_model
 from scd_wm.commands.data import add_collect, add_inspect
 from scd_wm.commands.looking import add_demo, add_evaluate, add_imagine
 from scd_wm.commands.policies import add_evaluate_policies, add_rollout, add_train_policy
@@ -24,6 +25,7 @@ COMMANDS = (
     add_train,
     add_train_autoencoder,
     add_train_success,
+    add_convert_model,
     add_calibrate,
     add_imagine,
     add_evaluate,

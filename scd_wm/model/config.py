@@ -12,11 +12,12 @@ _AT_LEAST_1 = (
 )
 _AT_LEAST_0 = (
     *("refine_channels", "interface_noise", "history_noise", "self_rollouts", "self_forcing"),
+    "resume_layer",
     *("image_weight", "vector_weight", "outcome_weight"),
 )
 _CHOICES = {
     "arch": ("scd", "entangled"),
-    "context_mode": ("prefix", "token_concat"),
+    "context_mode": ("prefix", "token_concat", "resume"),
     "prediction": ("sample", "velocity"),
     "solver": ("euler", "heun"),
 }
@@ -42,7 +43,11 @@ class WorldModelConfig:
     open_gates: bool = False  # blocks act from the first step on, in place of adaLN-Zero's identity
     refine_channels: int = 0  # of the convolutional head that draws pixels; 0 for none
     rope_theta: float = 10_000.0  # base of the rotary frequencies
-    context_mode: str = "prefix"  # or "token_concat", the paper's; of "scd"
+    context_mode: str = "prefix"  # or "token_concat", the paper's; or "resume"; of "scd"
+    fed_level: float | None = (
+        None  # least noise level at which the encoder is fed the frame to come
+    )
+    resume_layer: int = 0  # decoder layers on the noisy frame alone, before c; of "resume"
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
@@ -77,6 +82,19 @@ class WorldModelConfig:
             self._check(name, not (self.one_copy and getattr(self, name)), "0 with one_copy=true")
         is_forced = self.self_forcing > 0  # all frames that self_rollouts would imagine
         self._check("self_rollouts", not (is_forced and self.self_rollouts), "0 with self_forcing")
+        self._check_fed()
+
+    def _check_fed(self) -> None:
+        level, is_resumed = self.fed_level, self.context_mode == "resume"
+        is_possible = level is None or (0 <= level <= 1 and self.arch == "scd")
+        self._check("fed_level", is_possible, 'none, or between 0 and 1 with arch="scd"')
+        is_possible = not is_resumed or level is not None or self.arch != "scd"
+        self._check("context_mode", is_possible, '"resume" only where fed_level is given')
+        deepest = self.decoder_layers if is_resumed else 0
+        is_possible = self.resume_layer <= deepest
+        self._check(
+            "resume_layer", is_possible, f"at most {deepest} with these context_mode and layers"
+        )
 
     def _check(self, name: str, is_ok: bool, allowed: str) -> None:
         if not is_ok:

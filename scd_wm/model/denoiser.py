@@ -61,31 +61,18 @@ class DenoiserContext(Protocol):
         """Return the first tokens of the sequence of the blocks from noisy ones, (B, N, D)."""
 
 
-class FrameDenoiser(nn.Module):
-    """Embeds a noisy frame, runs DiT blocks over it and predicts what the frame is.
+class FrameTokens(nn.Module):
+    """Makes tokens of a noisy frame, and of its noise level and action what modulates them."""
 
-    The outcome is read at a query token of its own; large patches get detail from a convolutional
-    head.
-    """
-
-    def __init__(self, layout: FrameLayout, config: WorldModelConfig, num_layers: int) -> None:
+    def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
         self.num_tokens = layout.num_tokens
         self.embed = FrameEmbedding(layout, config.dim)
         self.action = ActionEmbedding(layout.spec.action.dim, config.dim, config.action_layers)
         self.noise_level = NoiseLevelEmbedding(config.dim)
-        num_outcomes = len(layout.spec.outcomes)
-        self.query = nn.Parameter(torch.randn(min(num_outcomes, 1), config.dim) * 0.02)
-        self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
-        self.blocks = Blocks(config, num_layers)
-        self.final = FinalNorm(config.dim)
-        self.head = FrameHead(layout, config.dim)
-        self.refiners = nn.ModuleList(
-            PixelRefiner(layout, s, config.dim, config.refine_channels)
-            for s in layout.segments
-            if s.is_image and config.refine_channels
-        )
+        num_queries = min(len(layout.spec.outcomes), 1)
+        self.query = nn.Parameter(torch.randn(num_queries, config.dim) * 0.02)
 
     def condition(self, noise_level: Tensor, action: Tensor) -> Tensor:
         """Return what modulates all tokens of a frame, (..., 1, D).
@@ -95,6 +82,31 @@ class FrameDenoiser(nn.Module):
             action: Embedded, (..., D).
         """
         return F.silu(self.noise_level(noise_level) + action).unsqueeze(-2)
+
+    def with_query(self, tokens: Tensor) -> Tensor:
+        """Return tokens, (B, ..., D), and behind them the outcome query, if there is one."""
+        return torch.cat([tokens, self.query.expand(len(tokens), -1, -1)], dim=1)
+
+
+class FrameDenoiser(FrameTokens):
+    """Embeds a noisy frame, runs DiT blocks over it and predicts what the frame is.
+
+    The outcome is read at a query token of its own; large patches get detail from a convolutional
+    head.
+    """
+
+    def __init__(self, layout: FrameLayout, config: WorldModelConfig, num_layers: int) -> None:
+        super().__init__(layout, config)
+        num_outcomes = len(layout.spec.outcomes)
+        self.outcome = nn.Linear(config.dim, num_outcomes) if num_outcomes else None
+        self.blocks = Blocks(config, num_layers)
+        self.final = FinalNorm(config.dim)
+        self.head = FrameHead(layout, config.dim)
+        self.refiners = nn.ModuleList(
+            PixelRefiner(layout, s, config.dim, config.refine_channels)
+            for s in layout.segments
+            if s.is_image and config.refine_channels
+        )
 
     def modulate(self, condition: Tensor) -> Modulation:
         """Return the modulations of all blocks for a condition, (..., D)."""
@@ -137,8 +149,7 @@ class FrameDenoiser(nn.Module):
 
     def sequence(self, noisy: Tensor, context: DenoiserContext) -> Tensor:
         """Return what the blocks work on: joined tokens, then the outcome query, (B, ..., D)."""
-        query = self.query.expand(len(noisy), -1, -1)
-        return torch.cat([context.join(self.embed(noisy)), query], dim=1)
+        return self.with_query(context.join(self.embed(noisy)))
 
     def predict(
         self, x: Tensor, noisy: Tensor, modulation: Tensor, last: Tensor

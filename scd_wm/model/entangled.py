@@ -11,6 +11,7 @@ of a head.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 
 from scd_wm.model import attention_flex, flow, noise
 from scd_wm.model.attention import attend_all, attend_banded
-from scd_wm.model.blocks import Attend
+from scd_wm.model.blocks import Attend, Blocks
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
-from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
+from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, FrameTokens, Modulation
 from scd_wm.model.frames import Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import FrameRotation
@@ -74,16 +75,21 @@ class StepContext:
         return self.kept[layer]
 
 
-class CausalDiffuser(FrameDenoiser):
-    """All layers, for clean frames (noise level 0, kept as history) and for noisy ones."""
+class CausalReading(FrameTokens):
+    """Blocks that read clean frames (noise level 0), kept as history, and noisy frames after them.
 
-    def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
-        super().__init__(layout, config, config.encoder_layers + config.decoder_layers)
-        head_dim, place = config.dim // config.num_heads, layout.positions()
-        self.rotation = FrameRotation(place, head_dim, config.rope_theta)
+    Whoever has this as a base makes the blocks.
+    """
+
+    blocks: Blocks
+
+    def place(self, layout: FrameLayout) -> None:
+        """Make the rotations of clean and of noisy frames."""
+        c, place = self.config, layout.positions()
+        self.rotation = FrameRotation(place, c.dim // c.num_heads, c.rope_theta)
         # The outcome query is of the frame and has no place.
         place = torch.cat([place, place.new_zeros(len(self.query), 2)])
-        self.noisy_rotation = FrameRotation(place, head_dim, config.rope_theta)
+        self.noisy_rotation = FrameRotation(place, c.dim // c.num_heads, c.rope_theta)
 
     def read_clip(
         self, packed: Tensor, valid: Tensor, action: Tensor, action_valid: Tensor
@@ -127,6 +133,47 @@ class CausalDiffuser(FrameDenoiser):
         cache.advance()
         return context
 
+    def read_and_run(
+        self, frame: Frame, noisy: Tensor, modulations: Iterable[Tensor], context: StepContext
+    ) -> tuple[Tensor, Tensor]:
+        """Run the clean pass over a frame and, in the same pass, all blocks over the next.
+
+        Args:
+            frame: To be read.
+            noisy: The next frame as the network sees it, (B, M).
+            modulations: Of the blocks at its noise level and action, (B or 1, 1, 6 D) each.
+            context: Of the next frame; its cache takes in `frame`.
+
+        Returns:
+            The tokens of the next frame and its outcome query after the last block, (B, N', D), and
+            as `read`.
+        """
+        cache, n = context.cache, self.num_tokens
+        clean_table = self.rotation(cache.next_frames(), noisy.dtype)
+        clean_table = clean_table.expand(-1, context.table.shape[1], -1, -1)
+        table = torch.cat([clean_table, context.table], dim=2)
+        clean = self.condition(noisy.new_zeros(()), context.action)
+        x = self.with_query(context.join(self.embed(noisy)))
+        num_noisy = x.shape[1]
+        x = torch.cat([self.embed(frame.packed, frame.valid), x], dim=1)
+        for layer, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
+            read = x
+            parts = (
+                block.modulation(clean).expand(-1, n, -1),
+                modulation.expand(-1, num_noisy, -1),
+            )
+            x = block(x, torch.cat(parts, dim=1), table, partial(cache.attend_both, layer))
+        cache.advance()
+        return x[:, n:], read[:, :n]
+
+
+class CausalDiffuser(CausalReading, FrameDenoiser):
+    """All layers, for clean frames and for noisy ones."""
+
+    def __init__(self, layout: FrameLayout, config: WorldModelConfig) -> None:
+        super().__init__(layout, config, config.encoder_layers + config.decoder_layers)
+        self.place(layout)
+
     def read_and_denoise(
         self, frame: Frame, noisy: Tensor, modulation: Modulation, context: StepContext
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,22 +188,8 @@ class CausalDiffuser(FrameDenoiser):
         Returns:
             As `forward`, and as `read`.
         """
-        cache, n = context.cache, self.num_tokens
-        clean_table = self.rotation(cache.next_frames(), noisy.dtype)
-        clean_table = clean_table.expand(-1, context.table.shape[1], -1, -1)
-        table = torch.cat([clean_table, context.table], dim=2)
-        clean = self.condition(noisy.new_zeros(()), context.action)
-        x = torch.cat([self.embed(frame.packed, frame.valid), self.sequence(noisy, context)], dim=1)
-        num_noisy = x.shape[1] - n
-        for layer, block in enumerate(self.blocks):
-            read = x
-            parts = (
-                block.modulation(clean).expand(-1, n, -1),
-                modulation.blocks[layer].expand(-1, num_noisy, -1),
-            )
-            x = block(x, torch.cat(parts, dim=1), table, partial(cache.attend_both, layer))
-        cache.advance()
-        return *self.predict(x, noisy, modulation.final, context.last), read[:, :n]
+        x, read = self.read_and_run(frame, noisy, modulation.blocks, context)
+        return *self.predict(x, noisy, modulation.final, context.last), read
 
 
 class EntangledWorldModel(WorldModel):
@@ -187,7 +220,13 @@ class EntangledWorldModel(WorldModel):
         """Return all parameters."""
         return list(self.network.parameters())
 
-    def contexts(self, sequence: Sequence, history: Tensor, keys: Tensor | None) -> ClipContext:
+    def contexts(
+        self,
+        sequence: Sequence,
+        history: Tensor,
+        keys: Tensor | None,
+        eps: Tensor | None = None,
+    ) -> ClipContext:
         """Run the clean pass over all history frames of clips; see `WorldModel.contexts`.
 
         Nothing is noised here: the interface that SCD perturbs does not exist.

@@ -99,19 +99,20 @@ class FewSteps:
         keys = noise.derive(noise.derive(seeds, _NOISE)[:, None], index)
         eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).to(history.dtype)
         base = student.base(history, sequence.valid[:, :-1]).flatten()
-        if student.config.one_copy:  # it has read noisy frames; a sampler's history is clean
-            context = student.contexts(sequence, history, None)
-        levels, lead = flow.levels(self.num_steps), self._lead(sequence, history)
+        if student.config.one_copy or student.config.fed_level is not None:
+            # It has read noisy frames, where a sampler's history is clean; or was fed others.
+            context = student.contexts(sequence, history, None, eps)
+        levels, lead = flow.levels(self.num_steps), self._lead(sequence, history, eps)
         errors = list(_step_errors(student, context, base, eps, levels, lead))
         valid = student.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
         return losses.frame_losses(student.layout, torch.stack(errors).mean(0), valid, average)
 
-    def _lead(self, sequence: Sequence, history: Tensor) -> Lead:
+    def _lead(self, sequence: Sequence, history: Tensor, eps: Tensor) -> Lead:
         """Return what leads from the start of a student's step to where the teacher ends it."""
         teacher = self.teacher.to(history.device)
         with torch.no_grad():
             base = teacher.base(history, sequence.valid[:, :-1]).flatten()
-            context = teacher.contexts(sequence, history, None)
+            context = teacher.contexts(sequence, history, None, eps)
         levels, stride = flow.levels(self.teacher_steps), self.teacher_steps // self.num_steps
         raw = _evaluations(teacher, context, levels)
 

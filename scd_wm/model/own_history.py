@@ -136,8 +136,8 @@ def _predict_all(
         num_steps: Sampler steps.
         solver: Of the sampler.
     """
-    context = model.contexts(sequence, history, None)
     eps = _noise(model, frame_keys, history.dtype, num_steps).flatten(0, 1)
+    context = model.contexts(sequence, history, None, eps)
     base = model.base(history, sequence.valid[:, :-1]).flatten()
     sample, _ = model.sample(context, base, eps, num_steps, solver)
     return rearrange(sample, "(b t) m -> b t m", t=history.shape[1])

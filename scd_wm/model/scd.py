@@ -51,7 +51,13 @@ class SCDWorldModel(WorldModel):
         """Return the parameters that train at the decoder's rate."""
         return list(self.decoder.parameters())
 
-    def contexts(self, sequence: Sequence, history: Tensor, keys: Tensor | None) -> DecoderContext:
+    def contexts(
+        self,
+        sequence: Sequence,
+        history: Tensor,
+        keys: Tensor | None,
+        eps: Tensor | None = None,
+    ) -> DecoderContext:
         """Encode all history frames of clips; see `WorldModel.contexts`."""
         valid = sequence.valid[:, :-1]
         interface = None

@@ -65,13 +65,21 @@ class WorldModel(nn.Module, ABC):
         """Return the parameters that train at the decoder's rate."""
 
     @abstractmethod
-    def contexts(self, sequence: Sequence, history: Tensor, keys: Tensor | None) -> DenoiserContext:
+    def contexts(
+        self,
+        sequence: Sequence,
+        history: Tensor,
+        keys: Tensor | None,
+        eps: Tensor | None = None,
+    ) -> DenoiserContext:
         """Read all history frames of clips at once, to denoise the frame after each.
 
         Args:
             sequence: The clips, of T frames.
             history: Frames 0 to T - 2 as they are to be read, (B, T - 1, M).
             keys: Of noise on what is read, for training, (B,); None means none.
+            eps: Noise from which the frames after are sampled, (B (T - 1), M), of which an encoder
+                that is fed sees something; None means zeros, where nothing of it is seen.
 
         Returns:
             The context of B (T - 1) frames.
@@ -131,7 +139,8 @@ class WorldModel(nn.Module, ABC):
         sequence = self.sequence(clip)
         history = own_history(self, sequence, noise.derive(seeds, 0))
         history = noisy_history(self, sequence, history, noise.derive(seeds, _HISTORY_NOISE))
-        context = self.contexts(sequence, history, noise.derive(seeds, 1))
+        eps = None if self.config.fed_level is None else self._draw_noise(seeds, history, 0)[1]
+        context = self.contexts(sequence, history, noise.derive(seeds, 1), eps)
         shared, count = (clip, sequence, history, context), self.config.draws
         learned = self.config
         if self.few_steps is not None:
@@ -209,6 +218,8 @@ class WorldModel(nn.Module, ABC):
         fraction = self.config.full_noise_fraction
         size = self.config.draws * num_frames
         level = flow.draw_noise_levels(noise.derive(seeds, 2), size, fraction)[:, index]
+        if self.config.fed_level is not None:
+            index = index - draw * num_frames  # the encoder has seen this noise: one for all draws
         keys = noise.derive(noise.derive(seeds, 3)[:, None], index)
         eps = noise.normal(keys, self.layout.num_values)
         return level.flatten().to(history.dtype), eps.flatten(0, 1).to(history.dtype)

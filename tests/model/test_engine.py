@@ -18,10 +18,11 @@ from scd_wm.model.build import build_world_model
 from scd_wm.model.engine import chosen, prepare
 from scd_wm.model.world_model import WorldModel
 
-KINDS = [
+KINDS: list[dict[str, Any]] = [
     {"arch": "scd", "context_mode": "prefix"},
     {"arch": "scd", "context_mode": "token_concat"},
     {"arch": "entangled"},
+    {"arch": "scd", "context_mode": "resume", "fed_level": 0.8, "resume_layer": 1},
 ]
 
 

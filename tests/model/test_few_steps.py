@@ -21,14 +21,21 @@ from scd_wm.spec import Spec, VectorSpec
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 KINDS = pytest.mark.parametrize(
-    ("arch", "prediction"), [("scd", "sample"), ("scd", "velocity"), ("entangled", "sample")]
+    ("arch", "prediction"),
+    [
+        ("scd", "sample"),
+        ("scd", "velocity"),
+        ("entangled", "sample"),
+        ("fed", "sample"),
+        ("fed", "velocity"),
+    ],
 )
 LEAST = pytest.mark.parametrize("least_visible", [0.0, LEAST_VISIBLE])
 
 
 def _pair(arch: str, prediction: str, **changes: Any) -> tuple[WorldModel, FewSteps]:
     """Return a student and what it is to learn: the two steps of a teacher's six."""
-    make = testing.model if arch == "scd" else testing.entangled
+    make = {"scd": testing.model, "entangled": testing.entangled, "fed": testing.fed}[arch]
     changes |= {"prediction": prediction, "interface_noise": 0.0}
     student, teacher = (make(testing.state_spec(), **changes).double() for _ in range(2))
     testing.untied(teacher, seed=1)
@@ -45,11 +52,11 @@ def test_each_step_should_land_where_the_teacher_gets_to_from_where_the_student_
     clip, seeds = testing.double(testing.clip(student.spec, 2, 4)), torch.arange(2)
     sequence = student.sequence(clip)
     history = sequence.packed[:, :-1]
-    context = student.contexts(sequence, history, None)
     base = student.base(history, sequence.valid[:, :-1]).flatten()
     keys = noise.derive(noise.derive(seeds, 64)[:, None], torch.arange(3))
     eps = noise.normal(keys, student.layout.num_values).flatten(0, 1).double()
-    lead = few._lead(sequence, history)
+    context = student.contexts(sequence, history, None, eps)
+    lead = few._lead(sequence, history, eps)
     levels, errors, x = flow.levels(2), [], eps
     with torch.no_grad():
         for k in range(2):
@@ -241,7 +248,7 @@ def test_the_teacher_goes_its_own_way_whatever_the_student_s_predictions_mean() 
     eps = torch.randn(6, student.layout.num_values, dtype=torch.float64)
     base = few.teacher.base(history, sequence.valid[:, :-1]).flatten()
     context = few.teacher.contexts(sequence, history, None)
-    lead = few._lead(sequence, history)
+    lead = few._lead(sequence, history, eps)
     expected, _ = few.teacher.sample(context, base, eps, 6, "heun")
     reached = lead(1, lead(0, eps))
     torch.testing.assert_close(few.teacher.layout.clamp(reached), expected, **TOLERANCE)
