@@ -32,6 +32,8 @@ LEVEL = 0.05  # p-values below it are called significant
 HALF_WIDTHS = (0.1, 0.05, 0.025)  # of intervals, for which episodes are counted
 CLOSE = 0.8  # rank correlation from which two orders are called much the same
 FEW = 0.1  # share of pairs that clearly differ which may be wrong in such an order
+STATISTICS = {"pearson": "Pearson", "spearman": "Spearman", "mmrv": "MMRV"}  # name: how it is said
+CORRELATIONS = {k: STATISTICS[k] for k in ("pearson", "spearman")}  # MMRV is in units of the reward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +237,7 @@ def _count_flips(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Say in one sentence whether imagination ranks policies as reality does.
+    """Say whether imagination ranks policies as reality does, by success and by return.
 
     Args:
         found: From `Results.to_json`.
@@ -256,7 +258,12 @@ def verdict(found: Mapping[str, Any]) -> str:
     else:
         start = f"Imagination ranks {policies} as reality does"
     doubt = ", which rank them as well," if is_claimed and _as_good(shuffled, own) else ""
-    return f"{start}: {_numbers(own)}; under shuffled actions{doubt} {_numbers(shuffled)}"
+    text = f"{start}: {_numbers(own)}; under shuffled actions{doubt} {_numbers(shuffled)}"
+    if (returns := found["ranking"].get("return")) is None:
+        return text
+    # A success is a threshold, which a blurred dream may never pass though its returns are right.
+    own, shuffled = (_numbers(returns[w], CORRELATIONS) for w in IMAGINED[:2])
+    return f"{text}. By return: {own}; under shuffled actions {shuffled}"
 
 
 def _as_good(other: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -266,6 +273,5 @@ def _as_good(other: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return by_rank or (violation is not None and violation <= own["mmrv"]["value"])
 
 
-def _numbers(found: Mapping[str, Any]) -> str:
-    names = {"pearson": "Pearson", "spearman": "Spearman", "mmrv": "MMRV"}
+def _numbers(found: Mapping[str, Any], names: Mapping[str, str] = STATISTICS) -> str:
     return ", ".join(f"{name} {estimate_text(found[key])}" for key, name in names.items())

@@ -134,6 +134,18 @@ def test_the_verdict_says_what_the_numbers_say() -> None:
     assert "undefined" in text_of(page(nothing))
 
 
+def test_the_verdict_also_ranks_by_return_where_there_is_one() -> None:
+    found = results(dict.fromkeys(RATES, 0.0))
+    found["ranking"]["return"] = results(RATES)["ranking"]["return"]
+    said = verdict(found)
+    assert said.startswith("Nothing can be said")
+    assert ". By return: Pearson 1.00 (1.00 to 1.00), Spearman 1.00" in said
+    assert "MMRV" not in said.split("By return")[1]  # in units of the reward it says nothing
+    assert "; under shuffled actions Pearson undefined" in said.split("By return")[1]
+    del found["ranking"]["return"]
+    assert "By return" not in verdict(found)
+
+
 def test_policies_at_one_place_share_a_label() -> None:
     found = results(RATES)
     policies = [{**found["policies"][p]} for p in ("fair", "good", "fair")]
