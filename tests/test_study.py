@@ -183,7 +183,7 @@ def test_a_run_that_fails_in_its_process_is_named_with_its_log(tmp_path: Path) -
         folder.mkdir(parents=True)
         (folder / "notes.txt").write_text("mine")
     files.write_json(out / "study.json", settings_of(small()))
-    with pytest.raises(RuntimeError, match=r"push_t_state-\w+-0 ended with 1: .*logs"):
+    with pytest.raises(ChildProcessError, match=r"push_t_state-\w+-0 ended with 1: .*logs"):
         study(out, small(), workers=2)
 
 

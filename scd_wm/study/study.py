@@ -26,7 +26,7 @@ from scd_wm.study import compute, latency
 from scd_wm.study.config import ARMS, REFERENCE, WORLDS, RunName, StudyConfig
 from scd_wm.study.figures import draw
 from scd_wm.study.recordings import record
-from scd_wm.study.runs import Job, WorldData
+from scd_wm.study.runs import COOLDOWN_STEPS, Job, WorldData
 from scd_wm.study.table import lines
 from scd_wm.study.workers import make_all
 from scd_wm.training import files
@@ -39,6 +39,7 @@ SETTINGS, COMPUTE, LATENCY, TABLE = "study.json", "compute.json", "latency.json"
 FIGURES = "figures"
 HELD_OUT = 0.1  # of the episodes to train on; the table is made on others
 GIVEN_HELD_OUT = 0.25  # of data that is given: these episodes are the test
+DECIDED = ("steps", "minutes", "seed", COOLDOWN_STEPS)  # settings of runs that are no overrides
 FREE_TO_CHANGE = ("seeds", "worlds", "arms")  # more of them add runs to a study that is there
 
 
@@ -54,14 +55,16 @@ def study(out: str | Path, config: StudyConfig | None = None, workers: int = 1) 
         What summary.json holds.
 
     Raises:
+        ChildProcessError: If a run failed in a process of its own.
         FileExistsError: If `out` holds something else, or a study with other settings.
         FileNotFoundError: If given data is not there.
         KeyboardInterrupt: If a training run was stopped; the same call goes on.
-        RuntimeError: If a run failed in a process of its own.
-        ValueError: If an override is wrong.
+        ValueError: If an override is wrong, or `workers` below 1.
     """
     out, started = Path(out), time.perf_counter()
     config = StudyConfig() if config is None else config
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}")
     made = {run: changes(run, config) for run in config.runs}  # raises where one is wrong
     for path in config.data.values():
         if not Path(path).exists():
@@ -110,9 +113,16 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
     """Return what a run changes in its preset.
 
     Raises:
-        ValueError: If a change is wrong, or leaves no layer where one is needed.
+        ValueError: If a change is wrong, leaves no layer where one is needed, or is of a setting
+            that the study decides.
     """
     arm = ARMS[run.arm]
+    own = {*DECIDED, *(_setting(change) for change in arm.changes)}
+    if undone := [text for text in config.overrides if _setting(text) in own]:
+        raise ValueError(
+            f"{undone[0]} cannot be for every run: the study sets {_setting(undone[0])} of "
+            f"{run.arm!r} itself"
+        )
     found = [*arm.changes, *config.overrides]
     preset = config.preset(run.world)
     if arm.to_encoder:
@@ -123,6 +133,11 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
         ]
     compute.settings(preset, found)  # raises where wrong
     return tuple(found)
+
+
+def _setting(change: str) -> str:
+    """Return the name in "name=value" or "section.name=value"."""
+    return change.partition("=")[0].rpartition(".")[2]
 
 
 def _data(out: Path, config: StudyConfig, world: str) -> WorldData:
