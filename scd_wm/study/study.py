@@ -32,7 +32,8 @@ from scd_wm.study.workers import make_all
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.run import SUMMARY
-from scd_wm.training.run_data import open_run_data
+from scd_wm.training.run_data import open_run_data, split_data
+from scd_wm.training.run_setup import open_data
 
 FORMAT = "scd_wm study"
 SETTINGS, COMPUTE, LATENCY, TABLE = "study.json", "compute.json", "latency.json", "table.md"
@@ -58,17 +59,16 @@ def study(out: str | Path, config: StudyConfig | None = None, workers: int = 1) 
         ChildProcessError: If a run failed in a process of its own.
         FileExistsError: If `out` holds something else, or a study with other settings.
         FileNotFoundError: If given data is not there.
+        KeyError: If given data has no camera or vector of a name that is asked for.
         KeyboardInterrupt: If a training run was stopped; the same call goes on.
-        ValueError: If an override is wrong, or `workers` below 1.
+        ValueError: If an override is wrong, given data damaged, or `workers` below 1.
     """
     out, started = Path(out), time.perf_counter()
     config = StudyConfig() if config is None else config
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
     made = {run: changes(run, config) for run in config.runs}  # raises where one is wrong
-    for path in config.data.values():
-        if not Path(path).exists():
-            raise FileNotFoundError(f"there is no data set {path}")
+    _check_data(config)
     _claim(out, config)
     data = {name: _data(out, config, name) for name in config.worlds}
     flops = _step_flops(out, config, data)
@@ -92,6 +92,15 @@ def study(out: str | Path, config: StudyConfig | None = None, workers: int = 1) 
     files.write_text(out / TABLE, text + "\n")
     print(f"\n{text}", flush=True)
     return found
+
+
+def _check_data(config: StudyConfig) -> None:
+    """Raise if given data cannot be used, before hours are spent on other worlds."""
+    for name, path in config.data.items():
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no data set {path}")
+        recipe = compute.settings(config.preset(name), config.overrides)
+        split_data(open_data(path, config.options, recipe, None), GIVEN_HELD_OUT)
 
 
 def _claim(out: Path, config: StudyConfig) -> None:
