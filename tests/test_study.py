@@ -10,14 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from scd_wm import testing
+from scd_wm.clip import Clip
 from scd_wm.collect import collect
 from scd_wm.commands.study import ARMS as ARM_NAMES
 from scd_wm.commands.study import WORLDS as WORLD_NAMES
+from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
-from scd_wm.study import compute
+from scd_wm.study import compute, latency
 from scd_wm.study.config import ARMS, WORLDS, RunName, StudyConfig
 from scd_wm.study.study import FREE_TO_CHANGE, changes, study
 from scd_wm.study.table import lines
@@ -323,3 +328,17 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.2)
+
+
+def test_frames_are_timed_on_an_episode_that_fills_the_window() -> None:
+    model = testing.model(num_steps=1)
+    clip = testing.clip(model.spec, 1, 9)
+
+    class Episodes:
+        episodes = (SimpleNamespace(num_observations=2), SimpleNamespace(num_observations=9))
+
+        def clip(self, episode: int, start: int, length: int) -> Clip:
+            assert start + length <= self.episodes[episode].num_observations
+            return clip.frames(start, start + length).map(lambda x: x[0])
+
+    latency._stepper(model, cast("RobotDataset", Episodes()), 1)()
