@@ -48,9 +48,11 @@ def make_all(jobs: Sequence[Job], workers: int) -> None:
                     job = waiting.pop(0)
                     running.append((job, _start(job, threads)))
                 time.sleep(LOOK_S)
+                # In this order: who ends between the two lines is checked as well.
+                going_on = [(job, process) for job, process in running if process.exitcode is None]
                 for job, process in running:
                     _check_end(job, process)
-                running = [(job, process) for job, process in running if process.exitcode is None]
+                running = going_on
                 at_work = ", ".join(job.run.folder for job, _ in running)
                 bar.set_postfix_str(at_work, refresh=False)
                 bar.update(sum(job.steps_done for job in jobs) - bar.n)
