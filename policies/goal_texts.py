@@ -109,6 +109,7 @@ def _features(
         )
     goal = {next(iter(spec.cameras)): _picture(path)}
     if latents is not None:
+        check_goal(FeatureGoal(model, goal), spec.pixels)
         goal = {k: v[0] for k, v in latents.encode({k: v[None] for k, v in goal.items()}).items()}
     return FeatureGoal(model, goal)
 

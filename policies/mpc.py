@@ -6,7 +6,7 @@ Axes: B environments, N candidates, H actions of a plan, A values of an action.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,9 +289,9 @@ class MPC:
 
     def _look(self, observation: Mapping[str, Tensor]) -> None:
         """Bring the state to what is seen now."""
+        seen = imagination.observed(self.model.spec.pixels, observation)
         if self.latents is not None:
-            observation = self.latents.encode(observation)
-        seen = imagination.observed(self.model.spec, observation)
+            seen = replace(seen, images=self.latents.encode(seen.images))
         if self._state is None:
             batch = len(seen.action_valid)
             seeds = torch.arange(batch) + self.seed

@@ -132,7 +132,7 @@ def _what_to_install(package: str | None) -> str:
 
 
 def _how_to_go_on(args: argparse.Namespace, arguments: list[str]) -> str:
-    if args.command == "convert":
+    if args.command in ("convert", "study"):  # the same command goes on
         again = [argument for argument in arguments if argument != "--overwrite"]
         return f"; go on with: scd-wm {shlex.join(again)}"
     if args.command != "train" or not (args.out / "config.json").is_file():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scd_wm.console import number_list
+from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
 from scd_wm.evaluation.clips import ClipSource
 from scd_wm.evaluation.evaluate import EvaluationConfig, Plan, plan_evaluation, read_clips
@@ -25,7 +26,7 @@ from scd_wm.evaluation.null_models import Imagine, copy_last
 from scd_wm.evaluation.result import number
 from scd_wm.evaluation.scores import Scorer, default_position_vectors
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.training.checkpoint import load_world_model
+from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
 
 SHOWN = ("position/", "position_px/", "found/", "moving_psnr/")
@@ -34,7 +35,7 @@ Scores = Mapping[str, NDArray[np.float64]]  # by metric, (N clips, T imagined fr
 
 def compare(data: Path, runs: list[Path], config: EvaluationConfig) -> None:
     """Print a table for each metric."""
-    source, model = open_run_data(runs[0], data), load_world_model(runs[0])
+    source, model = unseen(runs, data), load_world_model(runs[0])
     source.prepare()
     spec = model.spec.pixels
     colours = colours_from_metadata(source.info.metadata) if spec.cameras else {}
@@ -42,7 +43,12 @@ def compare(data: Path, runs: list[Path], config: EvaluationConfig) -> None:
         spec=spec, tracked_colours=colours, position_vectors=default_position_vectors(spec)
     )
     plan = plan_evaluation(source, config)
-    models = {str(run): as_imagine(load_world_model(run, engine="auto")) for run in runs}
+    models = {
+        str(run): as_imagine(
+            load_world_model(run, engine="auto"), autoencoder=load_world_autoencoder(run, "cpu")
+        )
+        for run in runs
+    }
     table = {
         name: scores(imagine, source, plan, scorer)
         for name, imagine in {**models, "last frame copied": copy_last}.items()
@@ -52,6 +58,23 @@ def compare(data: Path, runs: list[Path], config: EvaluationConfig) -> None:
     for metric in table[str(runs[0])]:
         if metric.startswith(SHOWN):
             show(metric, {name: found[metric] for name, found in table.items()}, plan)
+
+
+def unseen(runs: list[Path], data: Path) -> RobotDataset:
+    """Return the episodes of a data set that no run was trained on.
+
+    Raises:
+        ValueError: If they are not the same of all runs.
+    """
+    sources = [open_run_data(run, data) for run in runs]
+    names = [{episode.name for episode in source.episodes} for source in sources]
+    for run, found in zip(runs, names, strict=True):
+        if found != names[0]:
+            raise ValueError(
+                f"{run} was trained on other episodes of {data} than {runs[0]}: give data that "
+                "none was trained on, or runs with the same ones held out"
+            )
+    return sources[0]
 
 
 def scores(imagine: Imagine, source: ClipSource, plan: Plan, scorer: Scorer) -> Scores:

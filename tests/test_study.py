@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from scd_wm import testing
+from scd_wm.clip import Clip
 from scd_wm.collect import collect
 from scd_wm.commands.study import ARMS as ARM_NAMES
 from scd_wm.commands.study import WORLDS as WORLD_NAMES
+from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
-from scd_wm.study import compute
+from scd_wm.study import compute, latency
 from scd_wm.study.config import ARMS, WORLDS, RunName, StudyConfig
 from scd_wm.study.study import FREE_TO_CHANGE, changes, study
 from scd_wm.study.table import lines
@@ -81,7 +92,7 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
             "seed": seed,
             "steps": 10,
             "parameters": 2_000_000,
-            "scores": {"1": {"metrics": metrics}},
+            "scores": {"1": {"metrics": metrics, "horizons_left_out": [9]}},
         }
 
     found = {
@@ -90,7 +101,7 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
             "arms": ["prefix"],
             "seeds": [0, 1],
             "sampler_steps": [1],
-            "horizons": [1, 5],
+            "horizons": [1, 5, 9],
             "num_clips": 4,
         },
         "runs": {"0": run("prefix", 0, 1.0), "1": run("prefix", 1, 2.0)},
@@ -98,6 +109,9 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
         "latency": {"push_t": {"arms": {"prefix": {"1": {"cpu_s": {"median": 0.004}}}}}},
     }
     text = lines(found)
+    assert (
+        "After 5 imagined frames. Horizons 9: fewer than half of the episodes reach them." in text
+    )
     assert "| prefix | 1 | 2.00 | 10 | 3.00 | 1.50 (1.00 to 2.00) | 4.00 |" in text
     assert "| last frame copied |  |  |  |  | 8.00 |  |" in text
     assert "| prefix, shuffled actions |  |  |  |  | 7.00 |  |" in text
@@ -122,7 +136,11 @@ def test_equal_steps_are_the_nearest_whole_number_and_one_at_least() -> None:
         ({"sampler_steps": (0,)}, "sampler_steps must be 1 or more"),
         ({"num_clips": 0}, "num_clips must be 1 or more, got 0"),
         ({"horizons": (0, 4)}, "horizons must be 1 or more, got .0, 4"),
+        ({"scale": float("inf")}, "scale must be above 0, got inf"),
         ({"data": {"lift": Path("a")}}, "a name of its own, .'lift'. is a world's"),
+        ({"seeds": (0, 1, 0)}, "seeds must be different ones, got .0, 1, 0"),
+        ({"arms": ("prefix", "prefix")}, "arms must be different ones"),
+        ({"worlds": ("lift", "lift")}, "worlds must be different ones"),
     ],
 )
 def test_impossible_studies_are_refused(changes: dict[str, object], message: str) -> None:
@@ -133,6 +151,28 @@ def test_impossible_studies_are_refused(changes: dict[str, object], message: str
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="head width must be a multiple of 16, got 10"):
         study(tmp_path / "study", small(overrides=("dim=30", "num_heads=3")))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arm", "override"),
+    [
+        ("prefix", "seed=3"),  # all seeds would be one
+        ("prefix", "train.steps=5"),  # operations would not be equal
+        ("prefix", "cooldown_steps=1"),
+        ("entangled", "arch=scd"),  # arms would be alike
+        ("no_residual", "model.residual=true"),
+    ],
+)
+def test_overrides_that_would_undo_what_is_compared_are_refused(arm: str, override: str) -> None:
+    name = override.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(ValueError, match=rf"{override} cannot .*sets {name} of '{arm}' itself"):
+        changes(RunName("push_t_state", arm, 0), small(overrides=(override,)))
+
+
+def test_a_study_needs_a_process_at_least(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
+        study(tmp_path / "study", small(), workers=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -183,7 +223,7 @@ def test_a_run_that_fails_in_its_process_is_named_with_its_log(tmp_path: Path) -
         folder.mkdir(parents=True)
         (folder / "notes.txt").write_text("mine")
     files.write_json(out / "study.json", settings_of(small()))
-    with pytest.raises(RuntimeError, match=r"push_t_state-\w+-0 ended with 1: .*logs"):
+    with pytest.raises(ChildProcessError, match=r"push_t_state-\w+-0 ended with 1: .*logs"):
         study(out, small(), workers=2)
 
 
@@ -212,6 +252,14 @@ def test_data_of_the_user_is_a_world_whose_held_out_episodes_are_the_test(tmp_pa
     assert len(trained["data"]["held_out"]) == 1  # a quarter of four
 
 
+def test_data_that_cannot_be_used_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.hdf5"
+    damaged.write_text("no data")
+    with pytest.raises((OSError, ValueError), match="damaged"):
+        study(tmp_path / "study", small(worlds=("a",), data={"a": damaged}))
+    assert [*tmp_path.iterdir()] == [damaged]
+
+
 def test_missing_data_is_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no data set .*nowhere"):
         study(tmp_path / "study", small(worlds=("a",), data={"a": tmp_path / "nowhere"}))
@@ -224,3 +272,73 @@ def test_an_arm_moves_layers_between_encoder_and_decoder() -> None:
     assert changes(run, config)[-2:] == ("encoder_layers=3", "decoder_layers=1")
     with pytest.raises(ValueError, match="decoder_layers must be at least 1, got 0"):
         changes(run, small())  # its decoder has one layer
+
+
+def test_ctrl_c_to_all_processes_keeps_what_every_run_has_learned(tmp_path: Path) -> None:
+    """As a terminal sends it: to the command and to the runs that it has started."""
+    out = tmp_path / "study"
+    command = [
+        *(sys.executable, "-m", "scd_wm", "study", "--out", str(out), "--workers", "2"),
+        *("--worlds", "push_t_state", "--arms", "prefix,no_residual", "--seeds", "0"),
+        *("--scale", "50", "--data-scale", "0.01", "--clips", "2", "--horizons", "1", *SMALL),
+    ]
+    with (tmp_path / "printed.txt").open("w") as printed:
+        process = subprocess.Popen(
+            # A shell's job in the background ignores SIGINT, and so would what it starts.
+            [sys.executable, "-c", FOREGROUND, *command],
+            stdout=printed,
+            stderr=printed,
+            start_new_session=True,
+        )
+        try:
+            wait_for(lambda: sum(has_learned(log) for log in out.glob("runs/*/log.jsonl")) == 2)
+            os.killpg(process.pid, signal.SIGINT)
+            status = process.wait(60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "printed.txt").read_text()
+    assert status == 130, text
+    assert "interrupted; go on with: scd-wm study --out" in text
+    assert "Traceback" not in text
+    for run in out.glob("runs/*"):
+        learned = files.read_json(run / "summary.json")
+        assert learned["steps"] > 0
+        assert learned["finished"] is False
+        assert len([*run.glob("checkpoints/step_*")]) == 1
+    logs = [log.read_text() for log in out.glob("logs/*.log")]
+    assert len(logs) == 2
+    assert all("stopped after step" in log and "Traceback" not in log for log in logs)
+
+
+FOREGROUND = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def has_learned(log: Path) -> bool:
+    """Say whether a run has written a line of its log."""
+    return log.read_text().endswith("\n")
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something is true, a minute or two at the most."""
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.2)
+
+
+def test_frames_are_timed_on_an_episode_that_fills_the_window() -> None:
+    model = testing.model(num_steps=1)
+    clip = testing.clip(model.spec, 1, 9)
+
+    class Episodes:
+        episodes = (SimpleNamespace(num_observations=2), SimpleNamespace(num_observations=9))
+
+        def clip(self, episode: int, start: int, length: int) -> Clip:
+            assert start + length <= self.episodes[episode].num_observations
+            return clip.frames(start, start + length).map(lambda x: x[0])
+
+    latency._stepper(model, cast("RobotDataset", Episodes()), 1)()

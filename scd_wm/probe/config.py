@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,14 @@ class ProbeConfig:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
         if not self.levels or not all(0 < level <= 1 for level in self.levels):
             raise ValueError(f"levels must be noise levels above 0, at most 1, got {self.levels}")
+        if not -1 <= self.plateau <= 1:
+            raise ValueError(f"plateau must be a cosine from -1 to 1, got {self.plateau}")
+        if not (0 <= self.near_zero < math.inf and 0 <= self.matters < math.inf):
+            raise ValueError(
+                f"near_zero and matters must be 0 or more, got {self.near_zero} and {self.matters}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
     def check_clips(self, counts: Sequence[int], where: str) -> None:
         """Raise ValueError if there are too few clips, of batches with so many each."""

@@ -77,9 +77,7 @@ def probe_run(
     num_frames = diffuser.history + config.frames
     places = _places(source, num_frames, config)
     batches = [
-        to_model(
-            read_clips(source, places[i : i + CLIPS_AT_ONCE], diffuser.history + config.frames)
-        )
+        to_model(read_clips(source, places[i : i + CLIPS_AT_ONCE], num_frames))
         for i in range(0, len(places), CLIPS_AT_ONCE)
     ]
     found = probe(diffuser, batches, config, [p.episode for p in places], progress)
@@ -180,7 +178,7 @@ def _write(
     per_clip = features.shape[2] // summary["num_clips"]
     maps = pictures.colour_maps(features, diffuser.grid, summary["sampler_levels"], per_clip)
     points, shares = pictures.frame_points(features, per_clip)
-    page = render_probe(summary, maps, points, shares)
+    page = render_probe(summary, maps, points, shares, split.some)
     with files.new_folder(out) as folder:
         write_bytes(folder / "report.html", page.encode())
         files.write_json(folder / SUMMARY, summary)

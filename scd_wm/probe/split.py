@@ -108,13 +108,14 @@ def _reason(layer: Layer, why: Mapping[str, bool], is_read: bool, is_run: bool) 
     where = "encoder and decoder" if is_read and is_run else "encoder" if is_read else "decoder"
     same = "the same" if why["plateau"] else "not the same"
     past = "almost no" if why["blind"] else "some"
-    rise = layer["once"]["rise"]["mean"]
+    rise = layer["once"]["rise"]
     need = "must run" if why["needed"] else "need not run"
     return (
         f"{where}: features {same} at all steps (centred cosine "
         f"{layer['steps']['centred']['mean']:.3f}, next frame "
         f"{layer['next_frame']['centred']:.3f}), {past} attention on the past "
-        f"({layer['past_mass']['mean']:.3f}), {need} at every step (error {rise:+.1%} if run once)"
+        f"({layer['past_mass']['mean']:.3f}), {need} at every step (error {rise['mean']:+.1%} "
+        f"if run once, interval from {rise['low']:+.1%})"
     )
 
 
@@ -162,7 +163,7 @@ def in_words(found: Mapping[str, Any], split: Split, layers: Sequence[Layer]) ->
         f"Nearly the same features at all denoising steps in early and middle layers (0 to "
         f"{first - 1}): {found['same_features']}. They are the same in {some(plateau)}.",
         f"Almost no attention on the past in deep layers ({first} to {last}): "
-        f"{found['no_past_in_deep_layers']}. There is almost none in {some(no_past)}.",
+        f"{found['no_past_in_deep_layers']}. So little: {some(no_past)}.",
         "Do interventions agree? Over layers, attention on the past and the rise of the loss "
         f"without it have a rank correlation of {past:.2f}: {_agreement(past)}.",
         "Change of features between steps and the rise of the error when the layer runs once have "

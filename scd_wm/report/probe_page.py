@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def render_probe(
     maps: Sequence[Picture],
     points: Sequence[NDArray[np.float64]],
     shares: Sequence[Sequence[float]],
+    some: Callable[[Sequence[int]], str],
 ) -> str:
     """Return a page on the probes of a model as HTML.
 
@@ -29,6 +30,7 @@ def render_probe(
         maps: Pictures of features as colours.
         points: Of each layer frames as points, (frames, steps, 2).
         shares: Of each layer the share of variance of both axes.
+        some: Names layers in words.
     """
     layers, levels = summary["layers"], summary["sampler_levels"]
     config = summary["config"]
@@ -45,7 +47,7 @@ def render_probe(
         costs=probe_plots.cost_bars(layers),
         number=number,
         rise=_rise,
-        some=_some,
+        some=some,
     )
 
 
@@ -53,8 +55,3 @@ def _rise(found: Mapping[str, Any]) -> str:
     """Return a relative rise with its interval as text."""
     mean, low, high = (f"{100 * found[n]:+.1f}" for n in ("mean", "low", "high"))
     return f"{mean} % ({low} to {high})"
-
-
-def _some(layers: Sequence[int]) -> str:
-    names = ", ".join(map(str, layers))
-    return "no layer" if not layers else f"layer {names}" if len(layers) == 1 else f"layers {names}"

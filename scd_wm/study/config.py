@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,7 +97,12 @@ class StudyConfig:
     scale: float = 1.0  # of training: 2 is twice the steps of every run
     data_scale: float = 1.0  # of the episodes recorded
     sampler_steps: tuple[int, ...] = (1, 4)  # T, at each of which a run is measured
-    horizons: tuple[int, ...] = (1, 4, 8, 16)  # imagined frames; the table has the last of them
+    horizons: tuple[int, ...] = (
+        1,
+        4,
+        8,
+        16,
+    )  # imagined frames; the table has the last that is measured
     num_clips: int = 64  # imagined for the numbers
     overrides: tuple[str, ...] = ()  # "key=value" for every run
 
@@ -113,8 +119,12 @@ class StudyConfig:
             raise ValueError(f"seeds must be numbers from 0 on, got {list(self.seeds)}")
         if not self.sampler_steps or min(self.sampler_steps) < 1:
             raise ValueError(f"sampler_steps must be 1 or more, got {list(self.sampler_steps)}")
+        for name in ("worlds", "arms", "seeds", "sampler_steps", "horizons"):
+            given = getattr(self, name)
+            if len({*given}) < len(given):  # one run would be trained twice, at the same time too
+                raise ValueError(f"{name} must be different ones, got {list(given)}")
         for name in ("scale", "data_scale"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not self.horizons or min(self.horizons) < 1:
             raise ValueError(f"horizons must be 1 or more, got {list(self.horizons)}")

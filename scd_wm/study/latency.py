@@ -55,7 +55,9 @@ def time_frames(
 
 
 def _stepper(model: WorldModel, data: RobotDataset, steps: int) -> Callable[[], object]:
-    clip = collate([data.clip(0, 0, model.config.window)])
+    lengths = [episode.num_observations for episode in data.episodes]
+    longest = lengths.index(max(lengths))  # the first may be shorter than the window
+    clip = collate([data.clip(longest, 0, model.config.window)])
     state = imagination.begin(model.eval(), clip)
     action = clip.actions[:, -1]
     return lambda: imagination.step(model, state, action, num_steps=steps)

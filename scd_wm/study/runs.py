@@ -20,6 +20,7 @@ from scd_wm.training.run_log import LOG, read_log
 
 HISTORY = 4  # real frames given
 COOLDOWN = 0.25  # of the steps, in which the learning rate falls to 0
+COOLDOWN_STEPS = "cooldown_steps"  # the setting of that
 KEPT = ("steps", "minutes", "parameters", "val_loss", "threads", "device")  # of a run's summary
 
 
@@ -96,7 +97,7 @@ class Job:
             self.folder,
             preset=self.config.preset(self.run.world),
             steps=self.steps,
-            overrides=[*self.changes, f"cooldown_steps={round(COOLDOWN * self.steps)}"],
+            overrides=[*self.changes, f"{COOLDOWN_STEPS}={round(COOLDOWN * self.steps)}"],
             resume=bool(checkpoints(self.folder)),
             seed=self.run.seed,
             options=self.data.options,

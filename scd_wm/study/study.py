@@ -26,19 +26,21 @@ from scd_wm.study import compute, latency
 from scd_wm.study.config import ARMS, REFERENCE, WORLDS, RunName, StudyConfig
 from scd_wm.study.figures import draw
 from scd_wm.study.recordings import record
-from scd_wm.study.runs import Job, WorldData
+from scd_wm.study.runs import COOLDOWN_STEPS, Job, WorldData
 from scd_wm.study.table import lines
 from scd_wm.study.workers import make_all
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.run import SUMMARY
-from scd_wm.training.run_data import open_run_data
+from scd_wm.training.run_data import open_run_data, split_data
+from scd_wm.training.run_setup import open_data
 
 FORMAT = "scd_wm study"
 SETTINGS, COMPUTE, LATENCY, TABLE = "study.json", "compute.json", "latency.json", "table.md"
 FIGURES = "figures"
 HELD_OUT = 0.1  # of the episodes to train on; the table is made on others
 GIVEN_HELD_OUT = 0.25  # of data that is given: these episodes are the test
+DECIDED = ("steps", "minutes", "seed", COOLDOWN_STEPS)  # settings of runs that are no overrides
 FREE_TO_CHANGE = ("seeds", "worlds", "arms")  # more of them add runs to a study that is there
 
 
@@ -54,18 +56,19 @@ def study(out: str | Path, config: StudyConfig | None = None, workers: int = 1) 
         What summary.json holds.
 
     Raises:
+        ChildProcessError: If a run failed in a process of its own.
         FileExistsError: If `out` holds something else, or a study with other settings.
         FileNotFoundError: If given data is not there.
+        KeyError: If given data has no camera or vector of a name that is asked for.
         KeyboardInterrupt: If a training run was stopped; the same call goes on.
-        RuntimeError: If a run failed in a process of its own.
-        ValueError: If an override is wrong.
+        ValueError: If an override is wrong, given data damaged, or `workers` below 1.
     """
     out, started = Path(out), time.perf_counter()
     config = StudyConfig() if config is None else config
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}")
     made = {run: changes(run, config) for run in config.runs}  # raises where one is wrong
-    for path in config.data.values():
-        if not Path(path).exists():
-            raise FileNotFoundError(f"there is no data set {path}")
+    _check_data(config)
     _claim(out, config)
     data = {name: _data(out, config, name) for name in config.worlds}
     flops = _step_flops(out, config, data)
@@ -91,6 +94,15 @@ def study(out: str | Path, config: StudyConfig | None = None, workers: int = 1) 
     return found
 
 
+def _check_data(config: StudyConfig) -> None:
+    """Raise if given data cannot be used, before hours are spent on other worlds."""
+    for name, path in config.data.items():
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no data set {path}")
+        recipe = compute.settings(config.preset(name), config.overrides)
+        split_data(open_data(path, config.options, recipe, None), GIVEN_HELD_OUT)
+
+
 def _claim(out: Path, config: StudyConfig) -> None:
     """Make `out`, or raise FileExistsError if it holds something other than this study."""
     settings = {k: v for k, v in config.to_json().items() if k not in FREE_TO_CHANGE}
@@ -110,9 +122,16 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
     """Return what a run changes in its preset.
 
     Raises:
-        ValueError: If a change is wrong, or leaves no layer where one is needed.
+        ValueError: If a change is wrong, leaves no layer where one is needed, or is of a setting
+            that the study decides.
     """
     arm = ARMS[run.arm]
+    own = {*DECIDED, *(_setting(change) for change in arm.changes)}
+    if undone := [text for text in config.overrides if _setting(text) in own]:
+        raise ValueError(
+            f"{undone[0]} cannot be for every run: the study sets {_setting(undone[0])} of "
+            f"{run.arm!r} itself"
+        )
     found = [*arm.changes, *config.overrides]
     preset = config.preset(run.world)
     if arm.to_encoder:
@@ -123,6 +142,11 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
         ]
     compute.settings(preset, found)  # raises where wrong
     return tuple(found)
+
+
+def _setting(change: str) -> str:
+    """Return the name in "name=value" or "section.name=value"."""
+    return change.partition("=")[0].rpartition(".")[2]
 
 
 def _data(out: Path, config: StudyConfig, world: str) -> WorldData:

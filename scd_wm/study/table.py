@@ -25,9 +25,9 @@ def lines(found: Found) -> list[str]:
     config = found["config"]
     return [
         f"Mean of {len(config['seeds'])} seed(s), in brackets the least and the most of them, "
-        f"after {config['horizons'][-1]} imagined frames of {config['num_clips']} clips from "
-        "episodes that no run was trained on. Frame: CPU ms on one thread, batch 1, history full. "
-        "PFLOP: of all training, matrix products and convolutions.",
+        f"of {config['num_clips']} clips from episodes that no run was trained on. Frame: CPU ms "
+        "on one thread, batch 1, history full. PFLOP: of all training, matrix products and "
+        "convolutions.",
         *(text for world in config["worlds"] for text in _world_lines(found, world)),
     ]
 
@@ -47,6 +47,12 @@ def shown_metrics(run: Found, config: Found) -> dict[str, str]:
     has_positions = any(name.startswith(MAIN[:2]) for name in known)
     prefixes = MAIN if has_positions else WITHOUT_POSITIONS
     return {n: known[n] for prefix in prefixes for n in known if n.startswith(prefix)}
+
+
+def horizons_of(run: Found, config: Found) -> list[int]:
+    """Return the horizons that were measured; most episodes of a data set may be too short."""
+    left_out = run["scores"][str(config["sampler_steps"][0])]["horizons_left_out"]
+    return [horizon for horizon in config["horizons"] if horizon not in left_out]
 
 
 def mean(run: Found, steps: int, metric: str, horizon: int, model: str = WORLD_MODEL) -> float:
@@ -73,8 +79,16 @@ def _world_lines(found: Found, world: str) -> list[str]:
         for name, heading in _headings(first, config).items()
         if name not in main and not name.startswith(LEFT_OUT)
     }
-    text = ["", f"### {world}", "", *_table(found, world, main)]
+    text = ["", f"### {world}", "", _horizon_line(first, config), "", *_table(found, world, main)]
     return [*text, "", "What else is measured:", "", *_table(found, world, rest)] if rest else text
+
+
+def _horizon_line(run: Found, config: Found) -> str:
+    measured = horizons_of(run, config)
+    text = f"After {measured[-1]} imagined frames."
+    if left_out := [str(h) for h in config["horizons"] if h not in measured]:
+        text += f" Horizons {', '.join(left_out)}: fewer than half of the episodes reach them."
+    return text
 
 
 def _headings(run: Found, config: Found) -> dict[str, str]:
@@ -98,7 +112,7 @@ def _table(found: Found, world: str, metrics: Mapping[str, str]) -> list[str]:
 
 def _arm_row(found: Found, world: str, arm: str, steps: int, metrics: Sequence[str]) -> list[str]:
     own = runs_of(found, world, arm)
-    horizon, first = found["config"]["horizons"][-1], own[0]
+    horizon, first = horizons_of(own[0], found["config"])[-1], own[0]
     spent = first["steps"] * found["step_flops"][world][arm] / PETA
     frame_s = found["latency"][world]["arms"][arm][str(steps)]["cpu_s"]["median"]
     return [
@@ -114,7 +128,7 @@ def _arm_row(found: Found, world: str, arm: str, steps: int, metrics: Sequence[s
 
 def _null_rows(runs: Sequence[Found], config: Found, metrics: Sequence[str]) -> list[list[str]]:
     """Return what doing nothing scores, and the reference under the actions of other clips."""
-    steps, horizon = config["sampler_steps"][0], config["horizons"][-1]
+    steps, horizon = config["sampler_steps"][0], horizons_of(runs[0], config)[-1]
     arm = REFERENCE if REFERENCE in config["arms"] else config["arms"][0]
     own = [run for run in runs if run["arm"] == arm]
     rows = []

@@ -91,6 +91,21 @@ def test_a_sampler_that_needs_one_step_is_said_to_tell_little() -> None:
         assert len(sampler_words(samplers, CONFIG)) == count
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plateau": 2.0}, "plateau must be a cosine from -1 to 1, got 2.0"),
+        ({"plateau": float("nan")}, "plateau must be a cosine from -1 to 1, got nan"),
+        ({"matters": float("nan")}, "near_zero and matters must be 0 or more, got 0.1 and nan"),
+        ({"near_zero": -0.1}, "near_zero and matters must be 0 or more, got -0.1"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProbeConfig(**changes)
+
+
 def test_a_rise_is_of_sums_at_each_level_and_its_interval_of_whole_groups() -> None:
     full = np.array([[1.0, 2.0], [3.0, 2.0], [1.0, 2.0], [3.0, 2.0]])
     found = rise(full * np.array([1.5, 1.0]), full, np.array([0, 0, 1, 1]), CONFIG)
