@@ -130,7 +130,7 @@ def read_split(path: Path) -> Split:
         ValueError: If it holds no split, or one without an encoder.
     """
     found: Any = files.read_json(path).get("split")
-    parts = [found.get(name) if isinstance(found, dict) else None for name in PARTS]
+    parts: list[Any] = [found.get(name) if isinstance(found, dict) else None for name in PARTS]
     if not all(isinstance(p, list) and all(type(layer) is int for layer in p) for p in parts):
         wanted = '"split": {"encoder": [0, ...], "decoder": [...]}'
         raise ValueError(f"{path} has no {wanted}, but {found!r}")

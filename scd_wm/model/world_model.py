@@ -78,8 +78,8 @@ class WorldModel(nn.Module, ABC):
             sequence: The clips, of T frames.
             history: Frames 0 to T - 2 as they are to be read, (B, T - 1, M).
             keys: Of noise on what is read, for training, (B,); None means none.
-            eps: Noise from which a sampler starts the frames after, (B (T - 1), M), which an encoder
-                that is fed is shown without `keys`; None means zeros, where it sees nothing.
+            eps: Noise from which a sampler starts the frames after, (B (T - 1), M); it is shown to
+                an encoder that is fed, unless `keys` are given; None means zeros.
 
         Returns:
             The context of B (T - 1) frames.
