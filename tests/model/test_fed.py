@@ -147,7 +147,7 @@ def test_what_cannot_be_known_is_not_learned() -> None:
     changes: dict[str, Any] = {"prediction": "velocity", "residual": False, "interface_noise": 0.0}
     model = testing.fed(testing.state_spec(), full_noise_fraction=0.0, **changes)
     optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
-    for index in range(80):
+    for index in range(50):
         loss, _ = model(_unknown(model, index), torch.arange(64) + 64 * index)
         optimiser.zero_grad()
         loss.backward()
