@@ -30,6 +30,7 @@ from scd_wm.training.checkpoint import (
 from scd_wm.training.provenance import versions
 
 SUMMARY = "summary.json"  # of a folder that `--split` names
+PARTS = ("encoder", "decoder")  # of a split
 KEPT = ("preset", "train", "data", "autoencoder")  # entries of the parent's config.json
 
 
@@ -49,7 +50,8 @@ def convert_model(
         run: A run folder, an exported model or the name of a shipped one, of arch "entangled".
         out: Folder to write, whole or not at all.
         split: Numbers of encoder and decoder layers such as "8+4": the first ones, and the first
-            half and last half; or a JSON file, or a folder with a summary.json, that holds
+            half and last half; or a JSON file, or a folder with a summary.json, such as
+            `scd-wm probe` writes, that holds
             {"split": {"encoder": [...], "decoder": [...]}}.
         encoder: In place of `split`: the layers of the encoder.
         decoder: In place of `split`: the layers of the decoder.
@@ -125,14 +127,17 @@ def read_split(path: Path) -> Split:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no split.
+        ValueError: If it holds no split, or one without an encoder.
     """
     found: Any = files.read_json(path).get("split")
-    try:
-        parts = [[int(layer) for layer in found[name]] for name in ("encoder", "decoder")]
-    except (KeyError, TypeError, ValueError):
+    parts: list[Any] = [found.get(name) if isinstance(found, dict) else None for name in PARTS]
+    if not all(isinstance(p, list) and all(type(layer) is int for layer in p) for p in parts):
         wanted = '"split": {"encoder": [0, ...], "decoder": [...]}'
-        raise ValueError(f"{path} has no {wanted}, but {found!r}") from None
+        raise ValueError(f"{path} has no {wanted}, but {found!r}")
+    if not parts[0]:  # what `scd_wm.probe` writes where no layer could run once per frame
+        raise ValueError(
+            f"{path} suggests no split, its encoder has no layers; choose one yourself, such as 6+2"
+        )
     return Split(tuple(parts[0]), tuple(parts[1]))
 
 

@@ -119,11 +119,27 @@ def test_a_model_that_is_scd_already_and_a_folder_that_is_there_are_refused(
     assert from_pretrained(tmp_path / "already").config.fed_level is None
 
 
-@pytest.mark.parametrize("text", ["{}", '{"split": [1, 2]}', '{"split": {"encoder": [0]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"split": [1, 2]}',
+        '{"split": {"encoder": [0]}}',
+        '{"split": {"encoder": "01", "decoder": [1]}}',
+        '{"split": {"encoder": [0], "decoder": [1.7]}}',
+    ],
+)
 def test_a_file_without_a_split_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "s.json"
     path.write_text(text)
     with pytest.raises(ValueError, match='has no "split"'):
+        read_split(path)
+
+
+def test_a_probe_that_found_no_encoder_is_said_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text('{"split": {"encoder": [], "decoder": [0, 1]}}')
+    with pytest.raises(ValueError, match=r"summary.json suggests no split, its encoder has no"):
         read_split(path)
 
 

@@ -26,7 +26,7 @@ def add_convert_model(commands: Commands) -> argparse.ArgumentParser:
         "--split",
         metavar="E+D",
         help="numbers of layers: the first E make the encoder, the first and the last D/2 the "
-        "decoder; or a summary.json with a split, or its folder",
+        "decoder; or the folder of scd-wm probe, or its summary.json",
     )
     layers = "in place of --split: layers counted from 0, such as "
     parser.add_argument("--encoder", type=layer_list, metavar="LAYERS", help=f"{layers}0-7")

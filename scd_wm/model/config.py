@@ -44,9 +44,7 @@ class WorldModelConfig:
     refine_channels: int = 0  # of the convolutional head that draws pixels; 0 for none
     rope_theta: float = 10_000.0  # base of the rotary frequencies
     context_mode: str = "prefix"  # or "token_concat", the paper's; or "resume"; of "scd"
-    fed_level: float | None = (
-        None  # least noise level at which the encoder is fed the frame to come
-    )
+    fed_level: float | None = None  # least noise level of the frame to come that the encoder sees
     resume_layer: int = 0  # decoder layers on the noisy frame alone, before c; of "resume"
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame

@@ -230,17 +230,28 @@ class FedWorldModel(WorldModel):
     def _feed(
         self, sequence: Sequence, history: Tensor, keys: Tensor | None, eps: Tensor | None
     ) -> Feed:
-        """Return the frames to come: noise alone as in a rollout, or for training (with `keys`)."""
-        frames = torch.zeros_like(history).flatten(0, 1) if eps is None else eps
-        level = frames.new_ones(len(frames))
-        least = self.config.fed_level
-        assert least is not None, "an encoder is fed from some level on"
-        if keys is not None and least < 1:
-            assert eps is not None, "without noise the frame to come would give itself away"
-            share = noise.uniform(noise.derive(keys, 0), history.shape[1], history.dtype)
-            level = (least + (1 - least) * share).flatten()
-            frames = flow.interpolate(self._visible(sequence).flatten(0, 1), eps, level)
+        """Return the frames to come: noise alone as in a rollout, or for training (with `keys`).
+
+        Training hides them by noise of its own. By that of the denoiser's x_s, both would be points
+        of one line to the frame to come, which two points give away, at any level; the denoiser
+        would learn to read it off, and a sampler would stay where its first step has led to.
+        """
+        if keys is None:
+            frames = torch.zeros_like(history).flatten(0, 1) if eps is None else eps
+            level = frames.new_ones(len(frames))
+        else:
+            frames, level = self._hidden(sequence, history, keys)
         return Feed(self.visible_noisy(frames, level[:, None]), level)
+
+    def _hidden(self, sequence: Sequence, history: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the frames to come at levels from `fed_level` to 1, (F, M), and these, (F,)."""
+        least, num_frames = self.config.fed_level, history.shape[1]
+        assert least is not None, "an encoder is fed from some level on"
+        share = noise.uniform(noise.derive(keys, 0), num_frames, history.dtype)
+        level = (least + (1 - least) * share).flatten()
+        frame_keys = noise.derive(noise.derive(keys, 1)[:, None], torch.arange(num_frames).to(keys))
+        eps = noise.normal(frame_keys, self.layout.num_values, history.dtype).flatten(0, 1)
+        return flow.interpolate(self._visible(sequence).flatten(0, 1), eps, level), level
 
     def _context(
         self, c: Tensor, feed: Feed, last: Tensor, action: Tensor, action_valid: Tensor

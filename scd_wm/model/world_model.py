@@ -78,8 +78,8 @@ class WorldModel(nn.Module, ABC):
             sequence: The clips, of T frames.
             history: Frames 0 to T - 2 as they are to be read, (B, T - 1, M).
             keys: Of noise on what is read, for training, (B,); None means none.
-            eps: Noise from which the frames after are sampled, (B (T - 1), M), of which an encoder
-                that is fed sees something; None means zeros, where nothing of it is seen.
+            eps: Noise from which a sampler starts the frames after, (B (T - 1), M); it is shown to
+                an encoder that is fed, unless `keys` are given; None means zeros.
 
         Returns:
             The context of B (T - 1) frames.
@@ -139,8 +139,7 @@ class WorldModel(nn.Module, ABC):
         sequence = self.sequence(clip)
         history = own_history(self, sequence, noise.derive(seeds, 0))
         history = noisy_history(self, sequence, history, noise.derive(seeds, _HISTORY_NOISE))
-        eps = None if self.config.fed_level is None else self._draw_noise(seeds, history, 0)[1]
-        context = self.contexts(sequence, history, noise.derive(seeds, 1), eps)
+        context = self.contexts(sequence, history, noise.derive(seeds, 1))
         shared, count = (clip, sequence, history, context), self.config.draws
         learned = self.config
         if self.few_steps is not None:
@@ -218,8 +217,6 @@ class WorldModel(nn.Module, ABC):
         fraction = self.config.full_noise_fraction
         size = self.config.draws * num_frames
         level = flow.draw_noise_levels(noise.derive(seeds, 2), size, fraction)[:, index]
-        if self.config.fed_level is not None:
-            index = index - draw * num_frames  # the encoder has seen this noise: one for all draws
         keys = noise.derive(noise.derive(seeds, 3)[:, None], index)
         eps = noise.normal(keys, self.layout.num_values)
         return level.flatten().to(history.dtype), eps.flatten(0, 1).to(history.dtype)
