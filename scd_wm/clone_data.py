@@ -21,6 +21,7 @@ from scd_wm.envs.names import flat_name
 
 MEMORY_BYTES = 2**32  # of all that is trained on; beyond it images are read from the file
 STD_FLOOR = 1e-3  # added to deviations, as robomimic does
+LEAST_SHARE = 0.05  # of the largest deviation in a vector: what a value is divided by at the least
 FILE = "data.hdf5"
 
 
@@ -142,10 +143,12 @@ def vector_stats(
             rows = np.concatenate([items.hdf5_cache[d]["obs"][key] for d in items.demos])
             mean = rows.mean(axis=0, keepdims=True, dtype=np.float64)
             std = rows.std(axis=0, keepdims=True, dtype=np.float64)
-            # A value that never varies tells nothing; over the floor alone a thousandth off,
-            # as an imagined value is, would be a whole deviation.
+            # What never or hardly varies in demonstrations (the tilt of a cube that stands) tells
+            # next to nothing; over its own deviation a thousandth off, as an imagined or a
+            # measured value is, would be a whole deviation of an input that was never trained.
             constant = np.ptp(rows, axis=0, keepdims=True) == 0
-            std = np.where(constant, 1, std + STD_FLOOR)
+            std = np.maximum(std + STD_FLOOR, LEAST_SHARE * std.max())
+            std = np.where(constant, 1, std)
         stats[key] = {"mean": mean, "std": std}
     return stats
 

@@ -44,14 +44,15 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_value_that_never_varies_keeps_its_scale() -> None:
-    from scd_wm.clone_data import STD_FLOOR, vector_stats
+def test_a_value_that_hardly_or_never_varies_is_not_blown_up() -> None:
+    from scd_wm.clone_data import LEAST_SHARE, STD_FLOOR, vector_stats
 
-    rows = np.array([[1.0, 0.0], [1.0, 2.0]], np.float32)  # the deviation of the second is 1
+    # Deviations: none, 1, 0.0005 and 0.2.
+    rows = np.array([[1, 0, 5, 0], [1, 2, 5.001, 0.4]])
     items = SimpleNamespace(demos=["a"], hdf5_cache={"a": {"obs": {"pos": rows}}})
-    stats = vector_stats(items, {"pos": (2,)})["pos"]
-    np.testing.assert_allclose(stats["mean"], [[1, 1]])
-    np.testing.assert_allclose(stats["std"], [[1, 1 + STD_FLOOR]])
+    stats = vector_stats(items, {"pos": (4,)})["pos"]
+    np.testing.assert_allclose(stats["mean"], [[1, 1, 5.0005, 0.2]])
+    np.testing.assert_allclose(stats["std"], [[1, 1 + STD_FLOOR, LEAST_SHARE, 0.2 + STD_FLOOR]])
 
 
 @pytest.mark.parametrize("algo", STEPS)
