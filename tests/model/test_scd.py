@@ -154,7 +154,7 @@ def test_state_and_tiny_presets_are_as_large_as_they_say() -> None:
         ({"num_heads": 4}, "head width must be a multiple of 16, got 8"),
         (
             {"context_mode": "add"},
-            r"context_mode must be one of \('prefix', 'token_concat'\), got 'add'",
+            r"context_mode must be one of \('prefix', 'token_concat', 'resume'\), got 'add'",
         ),
         ({"prediction": "noise"}, "prediction must be one of"),
         ({"window": 0}, "window must be at least 1, got 0"),
