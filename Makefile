@@ -23,8 +23,9 @@ demo: setup
 
 setup: $(VENV)/.package $(VENV)/.opengl
 
+# Two processes, for two cores; a file stays in one, since its tests share what they have made.
 test: $(VENV)/.development $(VENV)/.opengl
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-sims: $(SIMS)/.ready
 	$(SIMS)/bin/python -m pytest tests/sims tests/envs/test_contract.py $(ARGS)
