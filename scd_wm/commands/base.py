@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Commands = Any  # argparse gives the type of `add_subparsers()` no public name
@@ -27,3 +28,17 @@ def command(
     )
     parser.set_defaults(handler=run)
     return parser
+
+
+def add_data_and_out(parser: argparse.ArgumentParser) -> None:
+    """Declare DATA and `--out` of a command that looks at what a run has not seen."""
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        nargs="?",
+        help="data set; default: that of training, of which only held-out episodes are used",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="folder to write; replaced if there"
+    )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scd_wm.commands.base import Commands, command
+from scd_wm.commands.base import Commands, add_data_and_out, command
 from scd_wm.console import name_list, number_list, plain_rows, show_table
 
 if TYPE_CHECKING:
@@ -17,16 +17,7 @@ SOLVERS = ("euler", "heun")  # of scd_wm.model.flow, which needs torch
 
 def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder or exported model")
-    parser.add_argument(
-        "data",
-        metavar="DATA",
-        type=Path,
-        nargs="?",
-        help="data set; default: that of training, of which only held-out episodes are used",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", required=True, help="folder to write; replaced if there"
-    )
+    add_data_and_out(parser)
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of clips and noise")
     parser.add_argument("--history", type=int, metavar="N", default=4, help="real frames given")
     parser.add_argument(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from scd_wm.commands.base import Commands, command
+from scd_wm.commands.base import Commands, add_data_and_out, command
 
 
 def add_probe(commands: Commands) -> argparse.ArgumentParser:
@@ -18,16 +17,7 @@ def add_probe(commands: Commands) -> argparse.ArgumentParser:
         help="run folder or exported model of arch=entangled; or module:function, which returns a "
         "model of your own: see scd_wm/probe/protocol.py",
     )
-    parser.add_argument(
-        "data",
-        metavar="DATA",
-        type=Path,
-        nargs="?",
-        help="data set; default: that of training, of which only held-out episodes are used",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", required=True, help="folder to write; replaced if there"
-    )
+    add_data_and_out(parser)
     parser.add_argument("--clips", type=int, metavar="N", default=16, help="5 or more")
     parser.add_argument(
         "--frames", type=int, metavar="N", default=4, help="of a clip that are denoised"

@@ -97,12 +97,7 @@ class StudyConfig:
     scale: float = 1.0  # of training: 2 is twice the steps of every run
     data_scale: float = 1.0  # of the episodes recorded
     sampler_steps: tuple[int, ...] = (1, 4)  # T, at each of which a run is measured
-    horizons: tuple[int, ...] = (
-        1,
-        4,
-        8,
-        16,
-    )  # imagined frames; the table has the last that is measured
+    horizons: tuple[int, ...] = (1, 4, 8, 16)  # imagined frames; the last measured is the table's
     num_clips: int = 64  # imagined for the numbers
     overrides: tuple[str, ...] = ()  # "key=value" for every run
 
@@ -131,11 +126,6 @@ class StudyConfig:
         object.__setattr__(self, "horizons", tuple(sorted(self.horizons)))
         if self.num_clips < 1:
             raise ValueError(f"num_clips must be 1 or more, got {self.num_clips}")
-
-    @property
-    def horizon(self) -> int:
-        """Return the imagined frames of the table."""
-        return self.horizons[-1]
 
     def preset(self, world: str) -> str:
         """Return the recipe of a world."""

@@ -1,4 +1,4 @@
-"""A world that a small model learns in seconds: what the action does is all there is."""
+"""A world that a small model learns in seconds, and which of its parameters learn at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scd_wm import testing
 from scd_wm.imagination import rollout
 from scd_wm.model.build import build_world_model
 from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec, VectorSpec
 
 
@@ -46,3 +47,16 @@ def learn_one_clip(config: WorldModelConfig, num_frames: int, num_steps: int) ->
 
     actions = clip.actions[:, 1:]
     return Learned(error_under(actions), error_under(actions.roll(1, 0)), x[:, 2:].var())
+
+
+def silent_parameters(model: WorldModel) -> list[str]:
+    """Return the parameters without a gradient from clips one of which begins with nothing."""
+    clip = testing.clip(model.spec, 4, 4)
+    start = {k: v.clone() for k, v in clip.valid.items()}
+    for valid in start.values():
+        valid[0, 0] = False
+    action_valid = clip.action_valid.clone()
+    action_valid[0, 0] = False
+    loss, _ = model(replace(clip, valid=start, action_valid=action_valid), torch.arange(4))
+    loss.backward()
+    return [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]

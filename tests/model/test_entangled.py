@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from scd_wm import testing
-from scd_wm.imagination import begin, step
-from scd_wm.model import flow, noise
-from scd_wm.model.entangled import EntangledWorldModel
+from scd_wm.model import flow
 
 from .learning import learn_one_clip
+from .passes import check_cached_rollout
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 
@@ -25,40 +23,7 @@ TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 def test_a_cached_fused_rollout_equals_passes_over_the_whole_history(
     num_steps: int, solver: str
 ) -> None:
-    """Out to three windows: the training path reads all frames again for every new one."""
-    model = testing.entangled().double()
-    horizon = 3 * model.config.window
-    history = testing.double(testing.clip(model.spec, 2, 2))
-    actions = torch.randn(2, horizon, 2, dtype=torch.float64)
-    state = begin(model, history)
-    packed, taken = model.layout.pack(history), torch.cat([history.actions, actions], dim=1)
-    for t in range(horizon):
-        keys = noise.derive(state.keys, state.num_imagined)
-        step(model, state, actions[:, t], num_steps, solver)
-        settings = (num_steps, solver)
-        expected = _next_frame(model, packed, taken[:, : t + 2], keys, settings)
-        torch.testing.assert_close(state.last, expected, **TOLERANCE)
-        packed = torch.cat([packed, state.last[:, None]], dim=1)
-
-
-@torch.inference_mode()
-def _next_frame(
-    model: EntangledWorldModel,
-    packed: Tensor,
-    actions: Tensor,
-    keys: Tensor,
-    settings: tuple[int, str],
-) -> Tensor:
-    """Return the frame after `packed`, (B, T, M), as training's passes would sample it."""
-    batch, num_frames = packed.shape[:2]
-    clip = testing.double(testing.clip(model.spec, batch, num_frames + 1))
-    sequence = model.sequence(replace(clip, actions=actions))
-    context = model.contexts(sequence, packed, None)
-    eps = torch.zeros_like(packed)
-    eps[:, -1] = noise.normal(keys, model.layout.num_values, packed.dtype)
-    base = model.base(packed, sequence.valid[:, :-1]).flatten()
-    sample, _ = model.sample(context, base, eps.flatten(0, 1), *settings)
-    return sample.reshape(batch, num_frames, -1)[:, -1]
+    check_cached_rollout(testing.entangled().double(), num_steps, solver)
 
 
 @pytest.mark.parametrize("one_copy", [False, True])

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.clip import Clip
-from scd_wm.imagination import begin, contexts, step
+from scd_wm.imagination import contexts
 from scd_wm.model import noise
 from scd_wm.model.decoder import DecoderContext
 from scd_wm.model.denoiser import DenoiserContext
 from scd_wm.model.fed import FedWorldModel
 from scd_wm.model.frames import Frame
 
-from .learning import learn_one_clip
+from .learning import learn_one_clip, silent_parameters
+from .passes import check_cached_rollout
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 EVERY_KIND = pytest.mark.parametrize(
@@ -39,39 +40,7 @@ EVERY_KIND = pytest.mark.parametrize(
 def test_a_cached_rollout_equals_passes_over_the_whole_history(
     changes: dict[str, Any], num_steps: int, solver: str
 ) -> None:
-    """Out to three windows: the training path reads all frames again for every new one."""
-    model = testing.fed(**changes).double()
-    horizon = 3 * model.config.window
-    history = testing.double(testing.clip(model.spec, 2, 2))
-    actions = torch.randn(2, horizon, 2, dtype=torch.float64)
-    state = begin(model, history)
-    packed, taken = model.layout.pack(history), torch.cat([history.actions, actions], dim=1)
-    for t in range(horizon):
-        keys = noise.derive(state.keys, state.num_imagined)
-        step(model, state, actions[:, t], num_steps, solver)
-        expected = _next_frame(model, packed, taken[:, : t + 2], keys, (num_steps, solver))
-        torch.testing.assert_close(state.last, expected, **TOLERANCE)
-        packed = torch.cat([packed, state.last[:, None]], dim=1)
-
-
-@torch.inference_mode()
-def _next_frame(
-    model: FedWorldModel,
-    packed: Tensor,
-    actions: Tensor,
-    keys: Tensor,
-    settings: tuple[int, str],
-) -> Tensor:
-    """Return the frame after `packed`, (B, T, M), as training's passes would sample it."""
-    batch, num_frames = packed.shape[:2]
-    clip = testing.double(testing.clip(model.spec, batch, num_frames + 1))
-    sequence = model.sequence(replace(clip, actions=actions))
-    eps = torch.zeros_like(packed)
-    eps[:, -1] = noise.normal(keys, model.layout.num_values, packed.dtype)
-    context = model.contexts(sequence, packed, None, eps.flatten(0, 1))
-    base = model.base(packed, sequence.valid[:, :-1]).flatten()
-    sample, _ = model.sample(context, base, eps.flatten(0, 1), *settings)
-    return sample.reshape(batch, num_frames, -1)[:, -1]
+    check_cached_rollout(testing.fed(**changes).double(), num_steps, solver)
 
 
 @EVERY_KIND
@@ -193,15 +162,7 @@ def test_staged_draws_have_the_gradients_of_plain_autograd(changes: dict[str, An
 @EVERY_KIND
 def test_every_parameter_gets_a_gradient(changes: dict[str, Any]) -> None:
     model = testing.fed(self_rollouts=1, refine_channels=4, **changes)
-    clip = testing.clip(model.spec, 4, 4)
-    start = {k: v.clone() for k, v in clip.valid.items()}
-    for valid in start.values():
-        valid[0, 0] = False
-    action_valid = clip.action_valid.clone()
-    action_valid[0, 0] = False
-    loss, _ = model(replace(clip, valid=start, action_valid=action_valid), torch.arange(4))
-    loss.backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    silent = silent_parameters(model)
     expected = ["decoder.embed.missing"]  # the decoder's frames are predicted, never missing
     if model.config.context_mode == "resume" and model.config.resume_layer == 0:
         # What is the same in both frames cancels.

@@ -15,7 +15,7 @@ from scd_wm.model.presets import PRESETS, paper
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 
-from .learning import learn_one_clip
+from .learning import learn_one_clip, silent_parameters
 
 EVERY_KIND = pytest.mark.parametrize(
     "changes",
@@ -67,15 +67,7 @@ def test_where_there_is_no_last_frame_the_prediction_is_not_relative() -> None:
 @EVERY_KIND
 def test_every_parameter_gets_a_gradient(changes: dict[str, Any]) -> None:
     model = testing.model(self_rollouts=1, refine_channels=4, **changes)
-    clip = testing.clip(model.spec, 4, 4)
-    start = {k: v.clone() for k, v in clip.valid.items()}
-    for valid in start.values():
-        valid[0, 0] = False
-    action_valid = clip.action_valid.clone()
-    action_valid[0, 0] = False
-    loss, _ = model(replace(clip, valid=start, action_valid=action_valid), torch.arange(4))
-    loss.backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    silent = silent_parameters(model)
     # The decoder's frames are predicted, never missing.
     assert silent == ["decoder.embed.missing"]
 
