@@ -16,6 +16,7 @@ from scd_wm.imagination import begin, imagine, start_frame, step, warm_up
 from scd_wm.model import engine
 from scd_wm.model.build import build_world_model
 from scd_wm.model.engine import chosen, prepare
+from scd_wm.model.flow import Sampler
 from scd_wm.model.world_model import WorldModel
 
 KINDS: list[dict[str, Any]] = [
@@ -173,7 +174,7 @@ def test_a_step_never_waits_for_the_device(kind: dict[str, Any], name: str) -> N
 def test_noise_is_made_only_where_it_is_seen(kind: dict[str, Any]) -> None:
     for prediction, num_steps, is_seen in (("sample", 1, 0), ("sample", 2, 1), ("velocity", 1, 1)):
         model = world(kind, prediction=prediction)
-        assert model.needs_noise(num_steps) == is_seen
+        assert model.needs_noise(Sampler(num_steps)) == is_seen
         clip, actions = testing.clip(model.spec, 1, 4), torch.zeros(1, 2)
         lasts = []
         for seed in (0, 1):

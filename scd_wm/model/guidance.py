@@ -1,0 +1,47 @@
+"""Guidance: the sampler goes past what a blurred context would have predicted.
+
+    x^ = x^(c') + g (x^(c) - x^(c')),    c' = c + noise
+
+After classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598), with a noisy context in
+place of none (Bai et al. 2026, arXiv:2602.10095). g = 1 is no guidance. It takes a second
+evaluation of the decoder at every step, and no second pass of the encoder.
+
+Axes: B frames, N tokens in a frame, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from scd_wm.model import noise
+from scd_wm.model.world_model import WorldModel
+
+_PURPOSE = 128  # of the keys of the noise on contexts
+
+
+def blurred(context: Tensor, eps: Tensor, deviation: float) -> Tensor:
+    """Return a context c, (B, N, D), with noise on it.
+
+    Args:
+        context: c.
+        eps: Noise that the frame is sampled from, (B, M). The noise on c is a function of it, so it
+            depends on nothing but the row and its frame, as all randomness of a rollout.
+        deviation: Of the noise, in deviations of the values of each token.
+    """
+    bits = eps[:, :4].double().view(torch.int64).sum(-1)  # in half precision one has too few
+    keys = noise.derive(bits, _PURPOSE)
+    scale = deviation * context.std(-1, correction=0, keepdim=True)
+    return context + scale * noise.normal(keys, context[0].numel(), context.dtype).view_as(context)
+
+
+def set_guidance(model: WorldModel, guidance: float | None) -> None:
+    """Let a model sample with another guidance than its own from now on; None keeps its own.
+
+    Raises:
+        ValueError: If `guidance` is below 1 or the architecture has no context to blur.
+    """
+    if guidance is not None:
+        model.config = replace(model.config, guidance=guidance)
