@@ -73,7 +73,7 @@ def sweep_run(
     out: str | Path,
     *,
     num_steps: Sequence[int] = (1, 2, 3, 4, 8, 16),
-    solvers: Sequence[str] = ("euler",),
+    solvers: Sequence[str] = (),
     guidances: Sequence[float] = (),
     config: EvaluationConfig | None = None,
     tracked_colours: Sequence[str] = (),
@@ -88,7 +88,8 @@ def sweep_run(
             used.
         out: Folder to write, whole or not at all; the one of an earlier sweep is replaced.
         num_steps: Sampler steps of a frame.
-        solvers: Each with each number of steps; a single step is Euler's, whatever the solver.
+        solvers: Each with each number of steps; a single step is Euler's, whatever the solver. ()
+            takes the model's own.
         guidances: Each with each of these; () takes the model's own.
         config: Which clips and horizons; None takes the defaults.
         tracked_colours: Objects to find in images; () takes those that the data names, if any.
@@ -106,13 +107,13 @@ def sweep_run(
             long enough.
     """
     out, config = Path(out), EvaluationConfig() if config is None else config
-    samplers(num_steps, solvers, guidances or (1.0,))  # raises where one is not possible
     check_out(out, FORMAT)
     colours = parse_colours(tracked_colours)
     model = load_world_model(run, device or default_device())
-    settings = samplers(num_steps, solvers, guidances or (model.config.guidance,))
-    for guidance in guidances:
-        set_guidance(model, guidance)  # raises where the model cannot be guided
+    own = model.config
+    settings = samplers(num_steps, solvers or (own.solver,), guidances or (own.guidance,))
+    for sampler in settings:
+        set_guidance(model, sampler.guidance)  # raises where the model cannot be guided
     autoencoder = load_world_autoencoder(run, device or default_device())
     source, spec = open_run_data(run, data), model.spec.pixels
     source.prepare()

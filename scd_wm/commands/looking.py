@@ -162,19 +162,19 @@ def _sweep(args: argparse.Namespace, config: EvaluationConfig) -> None:
             "--sweep-solvers and --sweep-guidance go with --sweep-steps, such as --sweep-steps "
             "1,2,4,8,16"
         )
-    is_twice = (args.sweep_solvers and args.solver) or (args.sweep_guidance and args.guidance)
+    given = () if args.guidance is None else (args.guidance,)
+    is_twice = (args.sweep_solvers and args.solver) or (args.sweep_guidance and given)
     if args.num_steps is not None or is_twice:
         raise ValueError(
             "--sweep-steps, --sweep-solvers and --sweep-guidance take the place of --num-steps, "
             "--solver and --guidance"
         )
-    given = () if args.guidance is None else (args.guidance,)
     summary = sweep_run(
         args.run,
         args.data,
         args.out,
         num_steps=args.sweep_steps,
-        solvers=args.sweep_solvers or (args.solver or SOLVERS[0],),
+        solvers=args.sweep_solvers or ((args.solver,) if args.solver else ()),
         guidances=args.sweep_guidance or given,
         config=config,
         tracked_colours=tuple(args.track or ()),

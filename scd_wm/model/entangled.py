@@ -292,6 +292,7 @@ class EntangledWorldModel(WorldModel):
         self, frame: Frame, cache: RingCache, eps: Tensor, sampler: flow.Sampler
     ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
+        assert sampler.guidance == 1, "there is no context to blur"
         action = self.network.action(frame.action, frame.action_valid)
         table = self.network.noisy_rotation(cache.next_frames() + 1, eps.dtype)
         context = StepContext(action, frame.packed, table, cache)

@@ -12,6 +12,7 @@ Axes: B frames, N tokens in a frame, D width.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from scd_wm.model import noise
 from scd_wm.model.world_model import WorldModel
 
-_PURPOSE = 128  # of the keys of the noise on contexts
+_NUM_VALUES = 4  # of a frame's noise that tell it from others; in half precision one would not
 
 
 def blurred(context: Tensor, eps: Tensor, deviation: float) -> Tensor:
@@ -31,8 +32,9 @@ def blurred(context: Tensor, eps: Tensor, deviation: float) -> Tensor:
             depends on nothing but the row and its frame, as all randomness of a rollout.
         deviation: Of the noise, in deviations of the values of each token.
     """
-    bits = eps[:, :4].double().view(torch.int64).sum(-1)  # in half precision one has too few
-    keys = noise.derive(bits, _PURPOSE)
+    # Of float32: devices may differ in the last bits of float64, and a key tells of every bit.
+    bits = eps[:, :_NUM_VALUES].float().view(torch.int32).long()
+    keys = reduce(noise.derive, bits.unbind(-1))
     scale = deviation * context.std(-1, correction=0, keepdim=True)
     return context + scale * noise.normal(keys, context[0].numel(), context.dtype).view_as(context)
 
@@ -41,7 +43,8 @@ def set_guidance(model: WorldModel, guidance: float | None) -> None:
     """Let a model sample with another guidance than its own from now on; None keeps its own.
 
     Raises:
-        ValueError: If `guidance` is below 1 or the architecture has no context to blur.
+        ValueError: If `guidance` is below 1 or not finite, or the architecture has no context to
+            blur.
     """
     if guidance is not None:
         model.config = replace(model.config, guidance=guidance)

@@ -297,7 +297,7 @@ class WorldModel(nn.Module, ABC):
             base: Of these frames, (B, M).
             eps: Standard normal noise, (B, M).
             sampler: Its steps, solver and guidance.
-            blurred: Of the same frames, what guidance leads away from; None: there is no guidance.
+            blurred: Of the same frames, what guidance leads away from; None without guidance.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
@@ -305,6 +305,7 @@ class WorldModel(nn.Module, ABC):
         Raises:
             ValueError: If the steps are below 1, or there is no such solver.
         """
+        assert (sampler.guidance != 1) == (blurred is not None), "guidance goes with what it leaves"
         levels = flow.levels(sampler.num_steps)
         modulations = list(self.denoiser.schedule(levels[:-1], context.action))
 

@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.memory_setup import keep_freed_memory
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
@@ -217,10 +218,13 @@ def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> No
     """Raise ValueError if a resumed run would change what its weights depend on."""
 
     def fixed(c: dict[str, Any]) -> dict[str, Any]:
-        training = {k: v for k, v in c.get("train", {}).items() if k not in FREE_ON_RESUME}
+        model = _with_defaults(WorldModelConfig, c.get("model", {}))
+        training = _with_defaults(TrainConfig, c.get("train", {}))
+        training = {k: v for k, v in training.items() if k not in FREE_ON_RESUME}
         data = {k: v for k, v in c.get("data", {}).items() if k != "path"}
         kept = {k: v for k, v in (c.get("autoencoder") or {}).items() if k != "source"}
-        return {**c, "train": training, "data": data, "autoencoder": kept, "versions": None}
+        settings = {"model": model, "train": training, "data": data, "autoencoder": kept}
+        return {**c, **settings, "versions": None}
 
     changed = differences(fixed(stored), fixed(config))
     if changed:
@@ -229,6 +233,11 @@ def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> No
             f"cannot resume {out} with other settings: {changed[0]}{more}; repeat the command as "
             "it was, or start from its weights in another folder (--init)"
         )
+
+
+def _with_defaults(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Add the settings that came after a run began, whose defaults leave it as it was."""
+    return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
 
 
 def _loader(part: RobotDataset, config: TrainConfig, accelerator: Accelerator) -> ClipLoader:

@@ -130,6 +130,22 @@ def test_each_guidance_scores_as_an_evaluation_with_it_does(
         assert value == pytest.approx(scored, rel=1e-5)
 
 
+def test_what_is_not_given_is_the_models_own(
+    small_run: Path, robot_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    stored = json.loads((run / "config.json").read_text())
+    stored["model"] |= {"solver": "heun", "guidance": 1.5}
+    (run / "config.json").write_text(json.dumps(stored))
+    arguments = ["evaluate", str(run), str(robot_file), "--out", str(tmp_path / "out")]
+    arguments += ["--clips", "2", "--history", "2", "--horizons", "1", "--sweep-steps", "2"]
+    assert main(arguments) == 0
+    (setting,) = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert (setting["solver"], setting["guidance"]) == ("heun", 1.5)
+    assert setting["evaluations_per_frame"] == 6
+
+
 def test_the_command_prints_one_table_of_all_settings(
     small_run: Path, robot_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +164,11 @@ def test_the_command_prints_one_table_of_all_settings(
         (["--sweep-steps", "0"], "num_steps must be at least 1, got 0"),
         (["--sweep-steps", "1", "--num-steps", "2"], "take the place of --num-steps, --solver"),
         (["--sweep-guidance", "2", "--guidance", "2", "--sweep-steps", "1"], "take the place of"),
+        (["--sweep-guidance", "2", "--guidance", "0", "--sweep-steps", "1"], "take the place of"),
+        (
+            ["--sweep-steps", "1", "--sweep-guidance", "nan"],
+            "guidance must be 1, .* got nan",
+        ),
         (["--sweep-solvers", "heun"], "--sweep-guidance go with --sweep-steps"),
         (["--sweep-guidance", "2"], "--sweep-guidance go with --sweep-steps"),
         (["--sweep-steps", "1", "--sweep-guidance", "0.5"], "guidance must be 1, or above"),

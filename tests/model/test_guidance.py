@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.imagination import begin, step
-from scd_wm.model import guidance
+from scd_wm.model import guidance, noise
 from scd_wm.model.fed import FedWorldModel
+from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame
 from scd_wm.model.guidance import blurred, set_guidance
@@ -99,6 +101,29 @@ def test_guided_rows_do_not_depend_on_the_batch(kind: str, num_steps: int) -> No
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-9, rtol=0.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_every_frame_has_noise_of_its_own_in_any_precision(dtype: torch.dtype) -> None:
+    eps = noise.normal(torch.arange(1000), 6, dtype)
+    context = torch.tensor([-1.0, 1.0]).expand(1000, 1, 2)
+    rows = blurred(context, eps, 0.5).flatten(1).tolist()
+    assert len({tuple(row) for row in rows}) == 1000
+
+
+def test_what_differs_in_the_last_bits_of_float64_has_the_same_noise() -> None:
+    eps = torch.randn(3, 6, dtype=torch.float64)
+    context = torch.randn(3, 2, 4, dtype=torch.float64)
+    assert torch.equal(blurred(context, eps, 0.5), blurred(context, eps * (1 + 1e-15), 0.5))
+
+
+def test_branches_with_common_noise_differ_by_their_actions_alone() -> None:
+    model = world("prefix", guidance=2.0)
+    state = begin(model, testing.double(testing.clip(model.spec, 1, 3)))
+    for is_common in (True, False):
+        forked = state.fork(2, common_noise=is_common)
+        step(model, forked, torch.ones(2, 2), 1)
+        assert torch.allclose(forked.last[0], forked.last[1], rtol=0, atol=1e-9) == is_common
+
+
 def test_the_noise_has_its_deviation_and_is_another_for_each_frame() -> None:
     context = torch.randn(3, 16, 64) * torch.tensor([0.1, 1.0, 10.0])[:, None, None] + 5.0
     eps = torch.randn(3, 6)
@@ -126,19 +151,30 @@ def test_the_deviation_is_that_of_the_config(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_is_learned_does_not_depend_on_guidance() -> None:
     """Self-forcing rolls out without it, or its passes would not be its rollouts."""
-    found = []
+    found, losses = [], []
     for g in (1.0, 2.0):
-        model = world("prefix", self_forcing=2, guidance=g, num_steps=2)
-        clip = testing.double(testing.clip(model.spec, 2, 6))
-        found.append(own_history(model, model.sequence(clip), torch.arange(2)))
+        model, teacher = (world("prefix", self_forcing=2, guidance=g) for _ in range(2))
+        model.few_steps = FewSteps(teacher=teacher, num_steps=2, teacher_steps=4)
+        clip, seeds = testing.double(testing.clip(model.spec, 2, 6)), torch.arange(2)
+        found.append(own_history(model, model.sequence(clip), seeds))
+        losses.append(model(clip, seeds)[0])
     assert torch.equal(*found)
+    assert torch.equal(*losses)
 
 
 def test_a_model_without_a_context_is_not_guided() -> None:
     model = testing.entangled()
     set_guidance(model, 1.0)
-    for g in (1.5, 0.5):
-        with pytest.raises(ValueError, match='guidance must be 1, or above with arch="scd"'):
-            set_guidance(model, g)
-    with pytest.raises(ValueError, match="guidance_noise must be above 0"):
-        replace(model.config, guidance_noise=0.0)
+    with pytest.raises(ValueError, match=r'above and finite with arch="scd", got 1\.5'):
+        set_guidance(model, 1.5)
+
+
+@pytest.mark.parametrize("g", [0.5, math.nan, math.inf])
+def test_what_is_no_guidance_is_refused(g: float) -> None:
+    model = testing.model()
+    with pytest.raises(ValueError, match=f"guidance must be 1, or above and finite .* got {g}"):
+        set_guidance(model, g)
+    assert model.config.guidance == 1
+    for wrong in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="guidance_noise must be above 0 and finite"):
+            replace(model.config, guidance_noise=wrong)
