@@ -218,7 +218,7 @@ def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> No
 
     def fixed(c: dict[str, Any]) -> dict[str, Any]:
         training = {k: v for k, v in c.get("train", {}).items() if k not in FREE_ON_RESUME}
-        data = {k: v for k, v in c.get("data", {}).items() if k != "path"}
+        data = {k: v for k, v in c.get("data", {}).items() if k not in ("path", "parts")}
         kept = {k: v for k, v in (c.get("autoencoder") or {}).items() if k != "source"}
         return {**c, "train": training, "data": data, "autoencoder": kept, "versions": None}
 
@@ -279,7 +279,7 @@ def _print_plan(plan: _Plan) -> None:
     for reason in plan.part.info.skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     for section in ("model", "train", "data"):
-        values = {k: v for k, v in plan.config[section].items() if k != "held_out"}
+        values = {k: v for k, v in plan.config[section].items() if k not in ("held_out", "parts")}
         print(f"{section}: " + " ".join(f"{k}={v}" for k, v in values.items()))
     counts: Counter[str] = Counter()
     for name, parameter in plan.model.named_parameters():

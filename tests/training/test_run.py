@@ -13,7 +13,7 @@ from scd_wm.datasets.options import DataOptions
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.noise_seeds import row_seeds
-from scd_wm.training.run_data import open_run_data
+from scd_wm.training.run_data import open_evaluated, open_run_data
 
 from .conftest import Train, write_data
 
@@ -86,6 +86,63 @@ def test_held_out_episodes_are_known_wherever_the_data_lies(
     for source in (tmp_path / "run", tmp_path / "run" / "model"):
         assert len(open_run_data(source, moved).episodes) == 1
         assert len(open_run_data(source, other).episodes) == 8
+
+
+def mix(path: Path, *parts: Path) -> Path:
+    """Write a mixture of files."""
+    entries = [{"path": str(part), "weight": 1} for part in parts]
+    path.write_text(json.dumps({"format": "scd_wm mixture", "parts": entries}))
+    return path
+
+
+def test_of_a_part_of_a_mixture_only_what_was_held_out_is_unseen(
+    train_small: Train, data: Path, tmp_path: Path
+) -> None:
+    second = write_data(tmp_path / "second.hdf5", seed=1, num_episodes=4)
+    other = write_data(tmp_path / "other.hdf5", seed=5, num_episodes=2)
+    mixture = mix(tmp_path / "mix.json", data, second)
+    train_small(tmp_path / "run", data=mixture, held_out=0.4)
+    held_out = [episode.name for episode in open_run_data(tmp_path / "run").episodes]
+    expected = {
+        part: [n.removeprefix(f"{part.name}/") for n in held_out if n.startswith(part.name)]
+        for part in (data, second)
+    }
+    assert all(expected.values())  # or this shows nothing
+    for source in (tmp_path / "run", tmp_path / "run" / "model"):
+        for part, names in expected.items():
+            assert [e.name for e in open_run_data(source, part).episodes] == names
+        trained, unseen = open_evaluated(source, mix(tmp_path / "new.json", other, second))
+        assert trained is not None
+        assert {e.name for e in trained.episodes}.isdisjoint(e.name for e in unseen.episodes)
+        assert [e.name for e in unseen.episodes] == [
+            *("other.hdf5/demo_0", "other.hdf5/demo_1"),
+            *(f"second.hdf5/{name}" for name in expected[second]),
+        ]
+        assert open_evaluated(source, other)[0] is None
+
+
+def test_a_mixture_knows_data_that_was_trained_on_alone(
+    train_small: Train, data: Path, tmp_path: Path
+) -> None:
+    train_small(tmp_path / "run")
+    other = write_data(tmp_path / "other.hdf5", seed=5, num_episodes=2)
+    mixture = open_run_data(tmp_path / "run", mix(tmp_path / "mix.json", data, other))
+    assert len(mixture.episodes) == 1 + 2
+
+
+def test_a_run_that_does_not_say_what_it_mixed_is_not_trusted_in_silence(
+    train_small: Train, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_data(tmp_path / "other.hdf5", seed=5, num_episodes=2)
+    mixture = mix(tmp_path / "mix.json", data, other)
+    train_small(tmp_path / "run", data=mixture, held_out=0.4)
+    config = files.read_json(tmp_path / "run" / "config.json")
+    del config["data"]["parts"]  # as runs of earlier versions are
+    files.write_json(tmp_path / "run" / "config.json", config)
+    assert len(open_run_data(tmp_path / "run").episodes) == 4
+    capsys.readouterr()
+    assert len(open_run_data(tmp_path / "run", other).episodes) == 2
+    assert "other.hdf5 is a part of it, some of these episodes" in capsys.readouterr().err
 
 
 def test_data_that_was_all_trained_on_is_not_for_evaluation(
