@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numcodecs import zstd
-from tqdm import tqdm
 
 from scd_wm.convert_workers import Outcome, Task, Work, run_tasks
 from scd_wm.datasets.episode_arrays import (
@@ -28,6 +27,7 @@ from scd_wm.datasets.reader import Reader
 from scd_wm.datasets.store import CHUNK_FRAMES, is_store
 from scd_wm.datasets.store_reader import StoreReader, episode_to_json
 from scd_wm.datasets.store_writer import StoreWriter, check_place
+from scd_wm.progress import progress_bar
 
 RESERVE = 1.1  # of the estimate
 
@@ -98,7 +98,7 @@ class StoreJob:
         outcomes = []
         with (
             closing(run_tasks(task, work, self.workers)) as running,
-            tqdm(total=total, desc=f"converting to {self.target}", unit="step") as bar,
+            progress_bar(total=total, desc=f"converting to {self.target}", unit="step") as bar,
         ):
             for outcome in running:
                 outcomes.append(outcome)

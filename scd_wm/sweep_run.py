@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
@@ -31,6 +30,7 @@ from scd_wm.evaluation.scores import Scorer, default_position_vectors
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
 from scd_wm.model import flow
+from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
@@ -118,7 +118,7 @@ def sweep_run(
     )
     plan = plan_evaluation(source, config)
     results = []
-    for steps, solver in tqdm(settings, desc="sweep", unit="setting", disable=not progress):
+    for steps, solver in progress_bar(settings, desc="sweep", unit="setting", disable=not progress):
         imagine = as_imagine(model, steps, autoencoder, solver)
         results.append(_measure(steps, solver, imagine, source, plan, scorer))
     summary = {

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
-from tqdm import tqdm
 
 from scd_wm.clone_config import PolicyConfig, robomimic_config
 from scd_wm.clone_data import file_of, in_memory, sequence_bytes, vector_stats
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.evaluate_run import default_device
+from scd_wm.progress import progress_bar
 from scd_wm.robomimic_setup import ObsRegistry, load_robomimic, quiet
 from scd_wm.training import files
 
@@ -208,7 +208,7 @@ class _Learner:
         losses: list[float] = []
         started, shown = time.monotonic(), 0.0
         batches = _batches(self.items, self.batch_size, self.config.seed)
-        with tqdm(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
+        with progress_bar(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
             while (
                 progress := self._progress(len(losses), time.monotonic() - started)
             ) < 1 or not losses:
