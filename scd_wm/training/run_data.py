@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,34 @@ from scd_wm.training.checkpoint import CONFIG, check_folder
 SPLIT_SEED = 0  # of the choice of held-out episodes: the same for runs of different seeds
 
 
-def split_data(dataset: RobotDataset, share: float) -> tuple[RobotDataset, RobotDataset | None]:
-    """Return the episodes to train on and those held out, which is None for a share of 0.
+def split_data(
+    dataset: RobotDataset, held_out: float | Collection[str]
+) -> tuple[RobotDataset, RobotDataset | None]:
+    """Return the episodes to train on and those held out, None if there are none.
+
+    Args:
+        dataset: What to split.
+        held_out: Share of the episodes, or their names, as an earlier split chose them.
 
     Raises:
         ValueError: If the share is not in [0, 1), or there is one episode only.
     """
-    if share == 0:
+    if not isinstance(held_out, float | int):
+        return _divide(dataset, [episode.name not in held_out for episode in dataset.episodes])
+    if held_out == 0:
         return dataset, None
     if len(dataset.episodes) == 1:
         raise ValueError(f"{dataset.info.path} has one episode: give held_out=0 to train on it")
-    return dataset.split(share, SPLIT_SEED)
+    return dataset.split(held_out, SPLIT_SEED)
+
+
+def _divide(
+    dataset: RobotDataset, is_trained_on: Sequence[bool]
+) -> tuple[RobotDataset, RobotDataset | None]:
+    kinds: dict[bool, list[int]] = {True: [], False: []}
+    for i, kind in enumerate(is_trained_on):
+        kinds[kind].append(i)
+    return dataset.subset(kinds[True]), dataset.subset(kinds[False]) if kinds[False] else None
 
 
 def describe_data(
@@ -172,8 +189,7 @@ def open_run_parts(
                 file=sys.stderr,
             )
         return dataset, dataset
-    trained, rest = ([i for i, was in enumerate(seen) if was is kind] for kind in (True, False))
-    return dataset.subset(trained), dataset.subset(rest) if rest else None
+    return _divide(dataset, seen)
 
 
 def _seen(data: Mapping[str, Any], dataset: RobotDataset) -> list[bool]:
