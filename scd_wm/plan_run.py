@@ -20,11 +20,11 @@ from gymnasium.spaces import Box
 from scd_wm.collect import make_env
 from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
+from scd_wm.imagination.latents import Latents
 from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
 from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
-from scd_wm.policies.latents import Latents
 from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner
