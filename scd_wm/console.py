@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+N = TypeVar("N", int, float)
 
 
 def name_list(text: str) -> tuple[str, ...]:
@@ -15,9 +17,18 @@ def name_list(text: str) -> tuple[str, ...]:
 
 
 def number_list(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a list separated by commas."""
+    return _split(text, int)
+
+
+def float_list(text: str) -> tuple[float, ...]:
     """Return the numbers of a list separated by commas."""
+    return _split(text, float)
+
+
+def _split(text: str, kind: Callable[[str], N]) -> tuple[N, ...]:
     try:
-        return tuple(int(number) for number in text.split(","))
+        return tuple(kind(number) for number in text.split(","))
     except ValueError:
         message = f"must be numbers separated by commas, got {text!r}"
         raise argparse.ArgumentTypeError(message) from None

@@ -27,6 +27,7 @@ from scd_wm.evaluation.networks import Networks, VideoNetwork
 from scd_wm.evaluation.perceptual import PerceptualNetwork
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
+from scd_wm.model.guidance import set_guidance
 from scd_wm.model.world_model import WorldModel
 from scd_wm.repeating_simulator import find_simulator
 from scd_wm.report.build import write_media, write_report
@@ -59,6 +60,7 @@ def evaluate_run(
     config: EvaluationConfig | None = None,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
     tracked_colours: Sequence[str] = (),
     env: str | None = None,
     i3d: str | Path | None = None,
@@ -75,6 +77,7 @@ def evaluate_run(
         config: How many clips, which horizons and so on; None takes the defaults.
         num_steps: Sampler steps for each frame; None takes the model's own.
         solver: "euler" or "heun"; None takes the model's own.
+        guidance: g of `scd_wm.model.guidance`, 1 for none; None takes the model's own.
         tracked_colours: Objects to find in images, such as "pusher=40,60,230"; () takes those that
             the data names, if any.
         env: The simulator of the data, in which other actions are played from recorded moments;
@@ -102,6 +105,7 @@ def evaluate_run(
         config=config,
         num_steps=num_steps,
         solver=solver,
+        guidance=guidance,
         tracked_colours=tracked_colours,
         env=env,
         i3d=i3d,
@@ -136,6 +140,7 @@ def report_on(
     config: EvaluationConfig | None = None,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
     tracked_colours: Sequence[str] = (),
     env: str | None = None,
     i3d: str | Path | None = None,
@@ -152,6 +157,7 @@ def report_on(
         config: How to evaluate.
         num_steps: Sampler steps.
         solver: Of the sampler.
+        guidance: Of the sampler.
         tracked_colours: Objects to find.
         env: Simulator of the data.
         i3d: Weights of I3D.
@@ -164,6 +170,7 @@ def report_on(
     colours = parse_colours(tracked_colours)
     config = EvaluationConfig() if config is None else config
     model = load_world_model(run, device or default_device(), engine="auto")
+    set_guidance(model, guidance)
     autoencoder = load_world_autoencoder(run, device or default_device())
     networks = Networks(PerceptualNetwork.installed(), None if i3d is None else VideoNetwork(i3d))
     trained, held_out = open_evaluated(run, data)
@@ -277,6 +284,8 @@ def _facts(
         facts["training time"] = f"{seconds / 60:.1f} min"
     steps_of_sampler = model.config.num_steps if num_steps is None else num_steps
     facts["sampler steps"] = f"{steps_of_sampler}, {solver or model.config.solver}"
+    if model.config.guidance != 1:
+        facts["guidance"] = f"{model.config.guidance:g}"
     return facts
 
 

@@ -26,6 +26,7 @@ from scd_wm.evaluation.evaluate import clip_seeds, read_clips
 from scd_wm.evaluation.scores import view_label
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
+from scd_wm.model.guidance import set_guidance
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose
 from scd_wm.report.media import MAX_FPS
@@ -63,6 +64,7 @@ def imagine_run(
     config: ImagineConfig | None = None,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Imagine clips of a data set under their own actions, several times each.
@@ -76,6 +78,7 @@ def imagine_run(
         num_steps: Sampler steps for each frame; None takes the model's own, or more where several
             futures are to differ.
         solver: "euler" or "heun"; None takes the model's own.
+        guidance: g of `scd_wm.model.guidance`, 1 for none; None takes the model's own.
         device: Where the model runs; None is a CUDA device if there is one.
 
     Returns:
@@ -90,6 +93,7 @@ def imagine_run(
     out, config = Path(out), ImagineConfig() if config is None else config
     check_out(out, FORMAT)
     model = load_world_model(run, device or default_device(), engine="auto")
+    set_guidance(model, guidance)
     autoencoder = load_world_autoencoder(run, device or default_device())
     source = open_run_data(run, data)
     fitting_horizons(source, config.history, (config.horizon,))
@@ -114,6 +118,7 @@ def imagine_run(
         **{k: v for k, v in vars(config).items() if k != "num_clips"},
         "num_steps": num_steps,
         "solver": model.config.solver if solver is None else solver,
+        "guidance": model.config.guidance,
         "frames_per_s": num_frames / duration_s,
         "clips": _names(source, places),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from scd_wm.evaluation.scores import Scorer, default_position_vectors
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.imagination import Frames
 from scd_wm.model import flow
+from scd_wm.model.flow import Sampler
+from scd_wm.model.guidance import set_guidance
 from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
@@ -44,8 +46,7 @@ SHOWN_AT = 16  # imagined frames at which the table is given, or the longest hor
 class Setting:
     """One way to sample a frame, what it costs and how good it is."""
 
-    num_steps: int
-    solver: str
+    sampler: Sampler
     cpu_s_per_frame: float  # of this process, all threads; the history's reading is in it
     wall_s_per_frame: float
     scores: dict[str, Interval]  # by metric, over clips
@@ -53,13 +54,12 @@ class Setting:
     @property
     def evaluations_per_frame(self) -> int:
         """Runs of the denoiser."""
-        return flow.num_evaluations(self.num_steps, self.solver)
+        return flow.num_evaluations(self.sampler)
 
     def to_json(self, horizons: Sequence[int]) -> dict[str, Any]:
         """Return everything at some horizons in JSON types; what is not finite becomes null."""
         return {
-            "num_steps": self.num_steps,
-            "solver": self.solver,
+            **asdict(self.sampler),
             "evaluations_per_frame": self.evaluations_per_frame,
             "cpu_s_per_frame": self.cpu_s_per_frame,
             "wall_s_per_frame": self.wall_s_per_frame,
@@ -73,7 +73,8 @@ def sweep_run(
     out: str | Path,
     *,
     num_steps: Sequence[int] = (1, 2, 3, 4, 8, 16),
-    solvers: Sequence[str] = ("euler",),
+    solvers: Sequence[str] = (),
+    guidances: Sequence[float] = (),
     config: EvaluationConfig | None = None,
     tracked_colours: Sequence[str] = (),
     device: str | None = None,
@@ -87,7 +88,9 @@ def sweep_run(
             used.
         out: Folder to write, whole or not at all; the one of an earlier sweep is replaced.
         num_steps: Sampler steps of a frame.
-        solvers: Each with each number of steps; a single step is Euler's, whatever the solver.
+        solvers: Each with each number of steps; a single step is Euler's, whatever the solver. ()
+            takes the model's own.
+        guidances: Each with each of these; () takes the model's own.
         config: Which clips and horizons; None takes the defaults.
         tracked_colours: Objects to find in images; () takes those that the data names, if any.
         device: Where the model runs; None is a CUDA device if there is one.
@@ -104,10 +107,13 @@ def sweep_run(
             long enough.
     """
     out, config = Path(out), EvaluationConfig() if config is None else config
-    settings = sampler_settings(num_steps, solvers)
     check_out(out, FORMAT)
     colours = parse_colours(tracked_colours)
     model = load_world_model(run, device or default_device())
+    own = model.config
+    settings = samplers(num_steps, solvers or (own.solver,), guidances or (own.guidance,))
+    for sampler in settings:
+        set_guidance(model, sampler.guidance)  # raises where the model cannot be guided
     autoencoder = load_world_autoencoder(run, device or default_device())
     source, spec = open_run_data(run, data), model.spec.pixels
     source.prepare()
@@ -118,9 +124,10 @@ def sweep_run(
     )
     plan = plan_evaluation(source, config)
     results = []
-    for steps, solver in progress_bar(settings, desc="sweep", unit="setting", disable=not progress):
-        imagine = as_imagine(model, steps, autoencoder, solver)
-        results.append(_measure(steps, solver, imagine, source, plan, scorer))
+    for sampler in progress_bar(settings, desc="sweep", unit="setting", disable=not progress):
+        set_guidance(model, sampler.guidance)
+        imagine = as_imagine(model, sampler.num_steps, autoencoder, sampler.solver)
+        results.append(_measure(sampler, imagine, source, plan, scorer))
     summary = {
         "format": FORMAT,
         "run": str(run),
@@ -139,31 +146,36 @@ def sweep_run(
     return summary
 
 
-def sampler_settings(num_steps: Sequence[int], solvers: Sequence[str]) -> list[tuple[int, str]]:
-    """Return every number of steps with every solver, a single step once.
+def samplers(
+    num_steps: Sequence[int], solvers: Sequence[str], guidances: Sequence[float] = (1.0,)
+) -> list[Sampler]:
+    """Return every number of steps with every solver and guidance, a single step with one solver.
 
     Raises:
         ValueError: If there is none, or one of them is not possible.
     """
-    if not num_steps or not solvers:
-        raise ValueError(f"give sampler steps and solvers, got {num_steps} and {solvers}")
+    if not (num_steps and solvers and guidances):
+        raise ValueError(
+            f"give sampler steps, solvers and guidances, got {num_steps}, {solvers}, {guidances}"
+        )
     for steps in num_steps:
         flow.levels(steps)
     for solver in solvers:
         flow.solver(solver)
-    every = [(steps, solver) for solver in solvers for steps in num_steps]
-    return [(n, solver) for n, solver in every if n > 1 or solver == solvers[0]]
+    every = [Sampler(n, s, g) for g in guidances for s in solvers for n in num_steps]
+    return [x for x in every if x.num_steps > 1 or x.solver == solvers[0]]
 
 
 def sweep_table(results: Sequence[Setting], horizons: Sequence[int]) -> str:
     """Return a table for the terminal, a row a setting, at one horizon."""
     horizon = max((h for h in horizons if h <= SHOWN_AT), default=horizons[0])
     names = [n for prefix in SHOWN for n in results[0].scores if n.startswith(prefix)]
-    rows = [["solver", "T", "evaluations", "CPU ms", *names]]
+    rows = [["guidance", "solver", "T", "evaluations", "CPU ms", *names]]
     for r in results:
         cost = [str(r.evaluations_per_frame), number(1000 * r.cpu_s_per_frame)]
         values = [number(float(r.scores[name].mean[horizon - 1])) for name in names]
-        rows.append([r.solver, str(r.num_steps), *cost, *values])
+        sampler = (f"{r.sampler.guidance:g}", r.sampler.solver, str(r.sampler.num_steps))
+        rows.append([*sampler, *cost, *values])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     note = f"{horizon} frames ahead, means over clips; evaluations and CPU time are for each frame"
@@ -171,8 +183,7 @@ def sweep_table(results: Sequence[Setting], horizons: Sequence[int]) -> str:
 
 
 def _measure(
-    num_steps: int,
-    solver: str,
+    sampler: Sampler,
     imagine: Imagine,
     source: RobotDataset,
     plan: Plan,
@@ -194,8 +205,7 @@ def _measure(
     num_frames = len(plan.places) * plan.horizons[-1]
     episodes = [place.episode for place in plan.places]
     return Setting(
-        num_steps=num_steps,
-        solver=solver,
+        sampler=sampler,
         cpu_s_per_frame=cpu_s / num_frames,
         wall_s_per_frame=wall_s / num_frames,
         scores={

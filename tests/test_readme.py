@@ -1,4 +1,4 @@
-"""What README.md shows works."""
+"""What README.md and the documents show works."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from scd_wm.cli import build_parser
+from scd_wm.cli import parse
 from scd_wm.training.recipes import RECIPES
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def _blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_python_of_the_readme_runs(
@@ -44,16 +46,40 @@ def test_the_imagined_environment_of_the_readme_runs(
     assert names["futures"].num_envs == 32
 
 
-def test_every_command_of_the_readme_is_one_that_the_command_line_takes() -> None:
-    commands = [
-        line for block in _blocks("sh") for line in block.splitlines() if line.startswith("scd-wm")
-    ]
-    assert {shlex.split(c)[1] for c in commands} == {
-        *("bench", "calibrate", "collect", "evaluate", "imagine", "inspect"),
+def _commands(page: Path) -> list[list[str]]:
+    blocks = [block.replace("\\\n", " ") for block in _blocks("sh", page)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    starts = ("scd-wm ", ".venv-sims/bin/scd-wm ")
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(starts)]
+
+
+def test_the_readme_shows_the_commands_of_every_stage() -> None:
+    assert {command[0] for command in _commands(README)} == {
+        *("calibrate", "collect", "evaluate", "imagine", "inspect"),
         *("evaluate-policies", "plan", "play", "rollout", "study", "train", "train-policy"),
     }
-    for command in commands:
-        build_parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) -> None:
+    for command in _commands(page):
+        parse(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {_anchor(heading) for heading in headings}, target
+
+
+def _anchor(heading: str) -> str:
+    """Return what GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_make_targets_of_the_readme_exist() -> None:
@@ -62,7 +88,6 @@ def test_make_targets_of_the_readme_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-def test_every_preset_is_in_the_table_of_the_readme() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE) == list(
-        RECIPES
-    )
+def test_every_preset_is_in_the_table_of_the_documents() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(RECIPES)

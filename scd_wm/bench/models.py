@@ -62,7 +62,9 @@ class Entry:
     def is_in_cost_model(self) -> bool:
         """Whether the cost model knows how such a model makes a frame."""
         c = self.config
-        return self.mode in MODES and c.fed_level is None and c.solver == "euler"
+        return (
+            self.mode in MODES and c.fed_level is None and c.solver == "euler" and c.guidance == 1
+        )
 
     @property
     def sizes(self) -> cost.Sizes:
@@ -113,7 +115,7 @@ def run_entries(run: str | Path, num_steps: int | None = None) -> list[Entry]:
     spec, own = model.spec, replace(model.config, num_steps=num_steps or model.config.num_steps)
     if own.arch == "entangled":
         return [Entry(spec=spec, config=own, mode="entangled")]
-    plain = replace(own, context_mode="prefix", fed_level=None, resume_layer=0)
+    plain = replace(own, context_mode="prefix", fed_level=None, resume_layer=0, guidance=1)
     return [Entry(spec=spec, config=own, mode=own.context_mode), entry(spec, plain, "entangled")]
 
 

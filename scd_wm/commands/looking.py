@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scd_wm.commands.base import Commands, add_data_and_out, command
-from scd_wm.console import name_list, number_list, plain_rows, show_table
+from scd_wm.console import float_list, name_list, number_list, plain_rows, show_table
 
 if TYPE_CHECKING:
     from scd_wm.evaluation.evaluate import EvaluationConfig
@@ -25,6 +25,13 @@ def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--solver", choices=SOLVERS, help="of the sampler's steps; default: the model's"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="G",
+        help="how far to go past what a blurred context predicts, 1 for no guidance; twice the "
+        "work of the decoder; default: the model's",
     )
 
 
@@ -57,6 +64,7 @@ def run_imagine(args: argparse.Namespace) -> None:
         config=config,
         num_steps=args.num_steps,
         solver=args.solver,
+        guidance=args.guidance,
     )
     show_table(f"imagined {args.out}", plain_rows(summary))
 
@@ -105,6 +113,12 @@ def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
         metavar="NAME,NAME",
         help="with --sweep-steps, each of these solvers; default: the --solver",
     )
+    parser.add_argument(
+        "--sweep-guidance",
+        type=float_list,
+        metavar="G,G",
+        help="with --sweep-steps, each of these guidances; default: the --guidance",
+    )
     return parser
 
 
@@ -116,7 +130,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     config = EvaluationConfig(
         num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed
     )
-    if args.sweep_steps or args.sweep_solvers:
+    if args.sweep_steps or args.sweep_solvers or args.sweep_guidance:
         _sweep(args, config)
         return
     summary = evaluate_run(
@@ -126,6 +140,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         config=config,
         num_steps=args.num_steps,
         solver=args.solver,
+        guidance=args.guidance,
         tracked_colours=tuple(args.track or ()),
         env=args.env,
         i3d=args.i3d,
@@ -144,18 +159,23 @@ def _sweep(args: argparse.Namespace, config: EvaluationConfig) -> None:
 
     if not args.sweep_steps:
         raise ValueError(
-            "--sweep-solvers goes with --sweep-steps, such as --sweep-steps 1,2,4,8,16"
+            "--sweep-solvers and --sweep-guidance go with --sweep-steps, such as --sweep-steps "
+            "1,2,4,8,16"
         )
-    if args.num_steps is not None or (args.sweep_solvers and args.solver):
+    given = () if args.guidance is None else (args.guidance,)
+    is_twice = (args.sweep_solvers and args.solver) or (args.sweep_guidance and given)
+    if args.num_steps is not None or is_twice:
         raise ValueError(
-            "--sweep-steps and --sweep-solvers take the place of --num-steps and --solver"
+            "--sweep-steps, --sweep-solvers and --sweep-guidance take the place of --num-steps, "
+            "--solver and --guidance"
         )
     summary = sweep_run(
         args.run,
         args.data,
         args.out,
         num_steps=args.sweep_steps,
-        solvers=args.sweep_solvers or (args.solver or SOLVERS[0],),
+        solvers=args.sweep_solvers or ((args.solver,) if args.solver else ()),
+        guidances=args.sweep_guidance or given,
         config=config,
         tracked_colours=tuple(args.track or ()),
     )

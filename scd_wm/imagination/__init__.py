@@ -21,6 +21,7 @@ from scd_wm.imagination.history import start_frame as start_frame
 from scd_wm.imagination.state import RolloutState as RolloutState
 from scd_wm.model import noise
 from scd_wm.model.cache import RingCache
+from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame
 from scd_wm.model.world_model import WorldModel
 
@@ -139,10 +140,13 @@ def step(
             solver.
     """
     frame = _frame(model, state, actions)
-    num_steps = model.config.num_steps if num_steps is None else num_steps
-    solver = model.config.solver if solver is None else solver
-    eps = _noise(model, state) if model.needs_noise(num_steps) else torch.zeros_like(state.last)
-    found = model.next_frame(frame, state.cache, eps, num_steps, solver)
+    sampler = Sampler(
+        model.config.num_steps if num_steps is None else num_steps,
+        model.config.solver if solver is None else solver,
+        model.config.guidance,
+    )
+    eps = _noise(model, state) if model.needs_noise(sampler) else torch.zeros_like(state.last)
+    found = model.next_frame(frame, state.cache, eps, sampler)
     state.last, state.valid = found.packed, torch.ones_like(state.valid)
     state.num_imagined = state.num_imagined + 1
     frames = decode(model, found.packed, found.logits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scd_wm.model.rope import axis_split
@@ -50,6 +51,8 @@ class WorldModelConfig:
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
     solver: str = "euler"  # default solver; or "heun", of second order, 2 T - 1 evaluations
+    guidance: float = 1.0  # g of the sampler, see guidance.py; 1 for none; of "scd"
+    guidance_noise: float = 0.5  # of its context, in deviations of each token's values
     draws: int = 1  # noise draws K per encoder pass in training
     full_noise_fraction: float = 0.2  # share of noise levels at s = 1, where sampling starts
     least_visible: float = 0.0  # share of x_s that a sample prediction sees at s = 1, see few_steps
@@ -75,6 +78,9 @@ class WorldModelConfig:
         for name in ("full_noise_fraction", "least_visible", "clean_fraction"):
             self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         is_entangled = self.arch == "entangled"
+        is_possible = self.guidance == 1 or (1 < self.guidance < math.inf and not is_entangled)
+        self._check("guidance", is_possible, '1, or above and finite with arch="scd"')
+        self._check("guidance_noise", 0 < self.guidance_noise < math.inf, "above 0 and finite")
         self._check("one_copy", is_entangled or not self.one_copy, 'false unless arch="entangled"')
         for name in ("history_noise", "self_forcing"):  # there noisy frames are the history
             self._check(name, not (self.one_copy and getattr(self, name)), "0 with one_copy=true")

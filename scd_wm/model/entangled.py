@@ -289,13 +289,14 @@ class EntangledWorldModel(WorldModel):
         )
 
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
+        self, frame: Frame, cache: RingCache, eps: Tensor, sampler: flow.Sampler
     ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
+        assert sampler.guidance == 1, "there is no context to blur"
         action = self.network.action(frame.action, frame.action_valid)
         table = self.network.noisy_rotation(cache.next_frames() + 1, eps.dtype)
         context = StepContext(action, frame.packed, table, cache)
-        levels = flow.levels(num_steps)
+        levels = flow.levels(sampler.num_steps)
         modulations = list(self.network.schedule(levels[:-1], action))
         read = frame.packed  # until the first step
 
@@ -311,7 +312,7 @@ class EntangledWorldModel(WorldModel):
             return self.network(seen, modulations[index], context)
 
         base = self.base(frame.packed, frame.valid)
-        packed, logits = self.integrate(evaluate, base, eps, levels, solver)
+        packed, logits = self.integrate(evaluate, base, eps, levels, sampler.solver)
         return NextFrame(packed, logits, read)
 
 

@@ -30,6 +30,7 @@ from scd_wm.model.decoder import DiffusionDecoder
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
 from scd_wm.model.entangled import CausalReading, ClipContext, StepContext
 from scd_wm.model.frames import Frame, NextFrame, Sequence
+from scd_wm.model.guidance import blurred
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import rotation
 from scd_wm.model.world_model import WorldModel
@@ -270,11 +271,14 @@ class FedWorldModel(WorldModel):
         return self.encoder.read(frame, action, cache)
 
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
+        self, frame: Frame, cache: RingCache, eps: Tensor, sampler: flow.Sampler
     ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         feed = Feed(self.visible_noisy(eps, 1.0), eps.new_ones(len(eps)))
         c, read = self.encoder.step(frame, feed.frames, cache)
-        context = self._context(c, feed, frame.packed, frame.action, frame.action_valid)
+        rest = (feed, frame.packed, frame.action, frame.action_valid)
+        context, away = self._context(c, *rest), None
+        if sampler.guidance != 1:
+            away = self._context(blurred(c, eps, self.config.guidance_noise), *rest)
         base = self.base(frame.packed, frame.valid)
-        return NextFrame(*self.sample(context, base, eps, num_steps, solver), read)
+        return NextFrame(*self.sample(context, base, eps, sampler, away), read)

@@ -9,6 +9,7 @@ Axes: B frames, M values of a packed frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -21,6 +22,16 @@ Denoise = Callable[[int, Tensor], Tensor]
 
 Solver = Callable[[Denoise, Tensor, Sequence[float]], Tensor]
 """Maps (denoiser, eps, levels from `levels`) to the sample, (B, M)."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How frames are sampled."""
+
+    num_steps: int  # T
+    solver: str = "euler"  # of SOLVERS
+    guidance: float = 1.0  # g of `scd_wm.model.guidance`; 1 for none
+
 
 # Below this a velocity made from a sample prediction would divide by almost nothing.
 MIN_NOISE_LEVEL = 0.05
@@ -121,6 +132,7 @@ def solver(name: str) -> Solver:
     return SOLVERS[name]
 
 
-def num_evaluations(num_steps: int, solver: str) -> int:
-    """Return how often a frame of `num_steps` sampler steps runs the denoiser."""
-    return 2 * num_steps - 1 if solver == "heun" else num_steps
+def num_evaluations(sampler: Sampler) -> int:
+    """Return how often a frame runs the denoiser."""
+    steps = 2 * sampler.num_steps - 1 if sampler.solver == "heun" else sampler.num_steps
+    return steps if sampler.guidance == 1 else 2 * steps

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from scd_wm.model import noise
+from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame, Sequence
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _passed_over(
         frame_keys = noise.derive((keys[rows] + index)[:, None], frames)
         with torch.no_grad():
             predicted = _predict_all(
-                model, sequence.rows(rows), history[rows], frame_keys, num_steps=1
+                model, sequence.rows(rows), history[rows], frame_keys, Sampler(num_steps=1)
             )
         history[rows, 1:] = torch.where(is_own[rows], predicted[:, :-1], history[rows, 1:])
     return history
@@ -94,11 +95,8 @@ def _rolled_out(
     frame_keys = noise.derive(keys[:, None], count.clamp(min=0))  # as a rollout's
     with torch.no_grad():
         history = _roll(model, sequence, is_own, frame_keys)
-    config = model.config
-    for _ in range(config.self_forcing - 1):
-        predicted = _predict_all(
-            model, sequence, history, frame_keys, config.num_steps, config.solver
-        )
+    for _ in range(model.config.self_forcing - 1):
+        predicted = _predict_all(model, sequence, history, frame_keys, _sampler(model))
         own = torch.where(is_own, predicted[:, :-1], real[:, 1:])
         history = torch.cat([real[:, :1], own], dim=1)
     return history
@@ -106,16 +104,19 @@ def _rolled_out(
 
 def _roll(model: WorldModel, sequence: Sequence, is_own: Tensor, frame_keys: Tensor) -> Tensor:
     """Return history frames of a cached rollout, (B, T - 1, M); memory is that of a window."""
-    config, cache = model.config, model.empty_cache(len(frame_keys))
+    sampler, cache = _sampler(model), model.empty_cache(len(frame_keys))
     frames = [sequence.packed[:, 0]]
     for t in range(is_own.shape[1]):
         rest = (sequence.valid[:, t], sequence.action[:, t], sequence.action_valid[:, t])
-        eps = _noise(model, frame_keys[:, t], frames[0].dtype, config.num_steps)
-        found = model.next_frame(
-            Frame(frames[-1], *rest), cache, eps, config.num_steps, config.solver
-        )
+        eps = _noise(model, frame_keys[:, t], frames[0].dtype, sampler)
+        found = model.next_frame(Frame(frames[-1], *rest), cache, eps, sampler)
         frames.append(torch.where(is_own[:, t], found.packed, sequence.packed[:, t + 1]))
     return torch.stack(frames, dim=1)
+
+
+def _sampler(model: WorldModel) -> Sampler:
+    """Return how a rollout samples, without guidance: that changes what was learned, afterwards."""
+    return Sampler(model.config.num_steps, model.config.solver)
 
 
 def _predict_all(
@@ -123,8 +124,7 @@ def _predict_all(
     sequence: Sequence,
     history: Tensor,
     frame_keys: Tensor,
-    num_steps: int,
-    solver: str = "euler",
+    sampler: Sampler,
 ) -> Tensor:
     """Return samples of frames 1 to T - 1 from `history`, (R, T - 1, M), in one parallel pass.
 
@@ -133,20 +133,19 @@ def _predict_all(
         sequence: The clips, of T frames.
         history: Frames 0 to T - 2 as they are read, (R, T - 1, M).
         frame_keys: Of the noise of each frame, (R, T - 1).
-        num_steps: Sampler steps.
-        solver: Of the sampler.
+        sampler: Its steps and solver.
     """
-    eps = _noise(model, frame_keys, history.dtype, num_steps).flatten(0, 1)
+    eps = _noise(model, frame_keys, history.dtype, sampler).flatten(0, 1)
     context = model.contexts(sequence, history, None, eps)
     base = model.base(history, sequence.valid[:, :-1]).flatten()
-    sample, _ = model.sample(context, base, eps, num_steps, solver)
+    sample, _ = model.sample(context, base, eps, sampler)
     return rearrange(sample, "(b t) m -> b t m", t=history.shape[1])
 
 
-def _noise(model: WorldModel, keys: Tensor, dtype: torch.dtype, num_steps: int) -> Tensor:
+def _noise(model: WorldModel, keys: Tensor, dtype: torch.dtype, sampler: Sampler) -> Tensor:
     """Return noise, (..., M), for keys, (...); zeros where no sample depends on it."""
     size = model.layout.num_values
-    if model.needs_noise(num_steps):
+    if model.needs_noise(sampler):
         return noise.normal(keys, size, dtype)
     return torch.zeros(*keys.shape, size, dtype=dtype, device=keys.device)
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from scd_wm.model import noise
+from scd_wm.model import flow, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.decoder import DecoderContext, DiffusionDecoder
 from scd_wm.model.encoder import CausalEncoder
 from scd_wm.model.frames import Frame, NextFrame, Sequence
+from scd_wm.model.guidance import blurred
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 
@@ -78,10 +79,13 @@ class SCDWorldModel(WorldModel):
         return self.encoder.step(frame.packed, frame.valid, frame.action, frame.action_valid, cache)
 
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
+        self, frame: Frame, cache: RingCache, eps: Tensor, sampler: flow.Sampler
     ) -> NextFrame:
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         c = self.read(frame, cache)
-        context = self.decoder.context(c, frame.packed, frame.action, frame.action_valid)
+        rest = (frame.packed, frame.action, frame.action_valid)
+        context, away = self.decoder.context(c, *rest), None
+        if sampler.guidance != 1:
+            away = self.decoder.context(blurred(c, eps, self.config.guidance_noise), *rest)
         base = self.base(frame.packed, frame.valid)
-        return NextFrame(*self.sample(context, base, eps, num_steps, solver), c)
+        return NextFrame(*self.sample(context, base, eps, sampler, away), c)

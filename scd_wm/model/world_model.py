@@ -99,7 +99,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def next_frame(
-        self, frame: Frame, cache: RingCache, eps: Tensor, num_steps: int, solver: str = "euler"
+        self, frame: Frame, cache: RingCache, eps: Tensor, sampler: flow.Sampler
     ) -> NextFrame:
         """Read one more frame into `cache`, which changes, and sample the next.
 
@@ -107,8 +107,7 @@ class WorldModel(nn.Module, ABC):
             frame: The frame and the action taken at it.
             cache: Of the frames before.
             eps: Standard normal noise, (B, M).
-            num_steps: Sampler steps T.
-            solver: Of `flow.SOLVERS`.
+            sampler: Its steps, solver and guidance.
 
         Returns:
             The next frame, and the context features that `read` would have returned.
@@ -244,14 +243,14 @@ class WorldModel(nn.Module, ABC):
         seen = 1 - level
         return noisy * (seen.clamp(min=least) if isinstance(seen, Tensor) else max(seen, least))
 
-    def needs_noise(self, num_steps: int) -> bool:
+    def needs_noise(self, sampler: flow.Sampler) -> bool:
         """Return whether a frame depends on its noise; one step of a sample prediction sees none.
 
         At s = 1 the noise is hidden from the network, but for `least_visible`, and the only step
-        ends at its prediction.
+        ends at its prediction. Guidance draws its noise on the context from it.
         """
         is_blind = self.config.prediction == "sample" and self.config.least_visible == 0
-        return num_steps > 1 or not is_blind
+        return sampler.num_steps > 1 or sampler.guidance != 1 or not is_blind
 
     def _error(self, raw: Tensor, target: Tensor, noised: Noised, base: Base) -> Tensor:
         """Return the weighted squared error of every value, (F, M)."""
@@ -288,8 +287,8 @@ class WorldModel(nn.Module, ABC):
         context: DenoiserContext,
         base: Base,
         eps: Tensor,
-        num_steps: int,
-        solver: str = "euler",
+        sampler: flow.Sampler,
+        blurred: DenoiserContext | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sample the frames that follow.
 
@@ -297,22 +296,27 @@ class WorldModel(nn.Module, ABC):
             context: Of B frames.
             base: Of these frames, (B, M).
             eps: Standard normal noise, (B, M).
-            num_steps: Sampler steps T.
-            solver: Of `flow.SOLVERS`.
+            sampler: Its steps, solver and guidance.
+            blurred: Of the same frames, what guidance leads away from; None without guidance.
 
         Returns:
             Packed frames, (B, M), and outcome logits at the last step, (B, number of outcomes).
 
         Raises:
-            ValueError: If `num_steps` is below 1, or there is no such solver.
+            ValueError: If the steps are below 1, or there is no such solver.
         """
-        levels = flow.levels(num_steps)
+        assert (sampler.guidance != 1) == (blurred is not None), "guidance goes with what it leaves"
+        levels = flow.levels(sampler.num_steps)
         modulations = list(self.denoiser.schedule(levels[:-1], context.action))
 
         def evaluate(index: int, noisy: Tensor) -> tuple[Tensor, Tensor]:
-            return self.evaluate(noisy, levels[index], modulations[index], context)
+            raw, logits = self.evaluate(noisy, levels[index], modulations[index], context)
+            if blurred is not None:
+                away, _ = self.evaluate(noisy, levels[index], modulations[index], blurred)
+                raw = torch.lerp(away, raw, sampler.guidance)
+            return raw, logits
 
-        return self.integrate(evaluate, base, eps, levels, solver)
+        return self.integrate(evaluate, base, eps, levels, sampler.solver)
 
     def integrate(
         self,

@@ -76,7 +76,7 @@ _LIFTS = (
 )
 WORLDS: Mapping[str, World] = {
     "push_t_state": World("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES),
-    "push_t": World("scd_wm/PushT-v0", "tiny", 150, 800, _PUSHES),
+    "push_t": World("scd_wm/PushT-v0", "tiny", 150, 2_400, _PUSHES),
     "lift": World("scd_wm/Lift-v0", "tiny", 150, 500, _LIFTS),
 }
 

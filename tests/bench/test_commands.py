@@ -163,6 +163,10 @@ def test_what_the_cost_model_does_not_know_is_timed_without_it(
     assert own["counted_gflop"] > 0
     assert rival["model_gflop"] > 0
     assert "SCD resume 2+2" in capsys.readouterr().out
+    save_pretrained(testing.model(guidance=1.5), tmp_path / "guided")
+    own, rival = run(tmp_path / "result.json", "latency", "--run", str(tmp_path / "guided"))["rows"]
+    assert own["model_gflop"] is None
+    assert rival["model_gflop"] > 0
 
 
 def test_the_cases_are_those_that_the_engine_is_judged_by() -> None:

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scd_wm.cli import main
@@ -15,7 +17,8 @@ from scd_wm.evaluation.clips import choose_clips
 from scd_wm.evaluation.evaluate import EvaluationConfig, clip_seeds, evaluate, read_clips
 from scd_wm.evaluation.metrics import sharpness
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.sweep_run import sampler_settings, sweep_run
+from scd_wm.model.flow import Sampler
+from scd_wm.sweep_run import samplers, sweep_run
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.run_data import open_run_data
 
@@ -99,6 +102,50 @@ def test_each_setting_reaches_the_sampler_and_what_moved_is_told_by_the_last_fra
     assert torch.equal(given[0][1], real[:, 1])
 
 
+def test_each_guidance_scores_as_an_evaluation_with_it_does(
+    small_run: Path, robot_file: Path, tmp_path: Path
+) -> None:
+    """The run has learned too little for its contexts to matter, so it gets other weights."""
+    torch.manual_seed(0)
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    for weights in run.glob("checkpoints/*/[em]*.safetensors"):
+        save_file(
+            {k: v + 0.1 * torch.randn_like(v) for k, v in load_file(weights).items()}, weights
+        )
+    arguments = [str(run), str(robot_file), "--clips", "3", "--history", "2", "--horizons", "1,4"]
+    for name, options in (
+        ("sweep", ["--sweep-steps", "2", "--sweep-guidance", "1,2.5"]),
+        ("plain", ["--num-steps", "2"]),
+        ("guided", ["--num-steps", "2", "--guidance", "2.5"]),
+    ):
+        assert main(["evaluate", *arguments, "--out", str(tmp_path / name), *options]) == 0
+    settings = json.loads((tmp_path / "sweep" / "summary.json").read_text())["settings"]
+    assert [(s["guidance"], s["evaluations_per_frame"]) for s in settings] == [(1.0, 2), (2.5, 4)]
+    found = [s["metrics"]["rmse/pos"]["4"]["mean"] for s in settings]
+    assert abs(found[0] - found[1]) > 1e-3
+    for value, name in zip(found, ("plain", "guided"), strict=True):
+        whole = json.loads((tmp_path / name / "summary.json").read_text())["evaluation"]
+        scored = whole["metrics"]["rmse/pos"]["models"]["world_model"]["4"]["mean"]
+        assert value == pytest.approx(scored, rel=1e-5)
+
+
+def test_what_is_not_given_is_the_models_own(
+    small_run: Path, robot_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    stored = json.loads((run / "config.json").read_text())
+    stored["model"] |= {"solver": "heun", "guidance": 1.5}
+    (run / "config.json").write_text(json.dumps(stored))
+    arguments = ["evaluate", str(run), str(robot_file), "--out", str(tmp_path / "out")]
+    arguments += ["--clips", "2", "--history", "2", "--horizons", "1", "--sweep-steps", "2"]
+    assert main(arguments) == 0
+    (setting,) = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert (setting["solver"], setting["guidance"]) == ("heun", 1.5)
+    assert setting["evaluations_per_frame"] == 6
+
+
 def test_the_command_prints_one_table_of_all_settings(
     small_run: Path, robot_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,14 +154,24 @@ def test_the_command_prints_one_table_of_all_settings(
     arguments += ["--horizons", "1,2"]
     assert main([*arguments, "--sweep-steps", "1,2", "--sweep-solvers", "euler,heun"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"solver +T +evaluations +CPU ms +moving_psnr/top +sharpness/top", text)
-    assert re.search(r"\n +euler +1 +1 .*\n +euler +2 +2 .*\n +heun +2 +3 ", text)
+    assert re.search(
+        r"guidance +solver +T +evaluations +CPU ms +moving_psnr/top +sharpness/top", text
+    )
+    assert re.search(r"\n +1 +euler +1 +1 .*\n +1 +euler +2 +2 .*\n +1 +heun +2 +3 ", text)
     assert "2 frames ahead" in text
     before = (out / "summary.json").read_text()
     for wrong, message in (
         (["--sweep-steps", "0"], "num_steps must be at least 1, got 0"),
-        (["--sweep-steps", "1", "--num-steps", "2"], "take the place of --num-steps and --solver"),
-        (["--sweep-solvers", "heun"], "--sweep-solvers goes with --sweep-steps"),
+        (["--sweep-steps", "1", "--num-steps", "2"], "take the place of --num-steps, --solver"),
+        (["--sweep-guidance", "2", "--guidance", "2", "--sweep-steps", "1"], "take the place of"),
+        (["--sweep-guidance", "2", "--guidance", "0", "--sweep-steps", "1"], "take the place of"),
+        (
+            ["--sweep-steps", "1", "--sweep-guidance", "nan"],
+            "guidance must be 1, .* got nan",
+        ),
+        (["--sweep-solvers", "heun"], "--sweep-guidance go with --sweep-steps"),
+        (["--sweep-guidance", "2"], "--sweep-guidance go with --sweep-steps"),
+        (["--sweep-steps", "1", "--sweep-guidance", "0.5"], "guidance must be 1, or above"),
         (["--sweep-steps", "1", "--sweep-solvers", "rk4"], "solver must be one of .* got 'rk4'"),
         ([], "holds something other than an scd_wm evaluation"),
     ):
@@ -124,10 +181,13 @@ def test_the_command_prints_one_table_of_all_settings(
 
 
 def test_settings_are_every_pair_and_one_step_is_the_same_for_all_solvers() -> None:
-    assert sampler_settings((2, 1), ("heun", "euler")) == [
-        (2, "heun"),
-        (1, "heun"),
-        (2, "euler"),
+    assert samplers((2, 1), ("heun", "euler"), (1.0, 1.5)) == [
+        Sampler(2, "heun"),
+        Sampler(1, "heun"),
+        Sampler(2, "euler"),
+        Sampler(2, "heun", 1.5),
+        Sampler(1, "heun", 1.5),
+        Sampler(2, "euler", 1.5),
     ]
-    with pytest.raises(ValueError, match="give sampler steps and solvers"):
-        sampler_settings((), ("euler",))
+    with pytest.raises(ValueError, match="give sampler steps, solvers and guidances"):
+        samplers((), ("euler",))

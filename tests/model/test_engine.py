@@ -16,6 +16,7 @@ from scd_wm.imagination import begin, imagine, start_frame, step, warm_up
 from scd_wm.model import engine
 from scd_wm.model.build import build_world_model
 from scd_wm.model.engine import chosen, prepare
+from scd_wm.model.flow import Sampler
 from scd_wm.model.world_model import WorldModel
 
 KINDS: list[dict[str, Any]] = [
@@ -24,6 +25,7 @@ KINDS: list[dict[str, Any]] = [
     {"arch": "entangled"},
     {"arch": "scd", "context_mode": "resume", "fed_level": 0.8, "resume_layer": 1},
 ]
+RUN_KINDS = [*KINDS, {**KINDS[0], "guidance": 1.5}]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_KINDS)
 @pytest.mark.parametrize(("batch", "branches"), [(1, 1), (3, 1), (2, 3)])
 def test_packed_imagines_the_same(kind: dict[str, Any], batch: int, branches: int) -> None:
     model = world(kind)
@@ -70,7 +72,7 @@ def test_packed_imagines_the_same(kind: dict[str, Any], batch: int, branches: in
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_KINDS)
 def test_compiled_imagines_the_same(kind: dict[str, Any]) -> None:
     model = world(kind)
     fast = prepare(model, "compile")
@@ -154,7 +156,7 @@ class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_KINDS)
 @pytest.mark.parametrize("name", ["plain", "packed"])
 def test_a_step_never_waits_for_the_device(kind: dict[str, Any], name: str) -> None:
     model = prepare(world(kind), name)
@@ -173,7 +175,7 @@ def test_a_step_never_waits_for_the_device(kind: dict[str, Any], name: str) -> N
 def test_noise_is_made_only_where_it_is_seen(kind: dict[str, Any]) -> None:
     for prediction, num_steps, is_seen in (("sample", 1, 0), ("sample", 2, 1), ("velocity", 1, 1)):
         model = world(kind, prediction=prediction)
-        assert model.needs_noise(num_steps) == is_seen
+        assert model.needs_noise(Sampler(num_steps)) == is_seen
         clip, actions = testing.clip(model.spec, 1, 4), torch.zeros(1, 2)
         lasts = []
         for seed in (0, 1):
@@ -194,5 +196,5 @@ def test_a_frame_without_noise_is_the_one_that_any_noise_gives(
         one = state.clone()
         step(model, one, torch.zeros(2, 2), 1)
         found.append(one.last)
-        monkeypatch.setattr(model, "needs_noise", lambda num_steps: True)
+        monkeypatch.setattr(model, "needs_noise", lambda sampler: True)
     assert torch.equal(*found)

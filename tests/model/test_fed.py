@@ -16,6 +16,7 @@ from scd_wm.model import noise
 from scd_wm.model.decoder import DecoderContext
 from scd_wm.model.denoiser import DenoiserContext
 from scd_wm.model.fed import FedWorldModel
+from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame
 
 from .learning import learn_one_clip, silent_parameters
@@ -206,7 +207,7 @@ def test_features_of_contexts_are_those_of_a_rollout_and_know_nothing_of_the_noi
         frame = Frame(packed[:, t], valid[:, t], actions[:, t], clip.action_valid[:, t])
         eps = torch.randn(2, model.layout.num_values)
         with torch.inference_mode():
-            found = model.next_frame(frame, cache, eps, 1)
+            found = model.next_frame(frame, cache, eps, Sampler(1))
         torch.testing.assert_close(found.context, features[:, t], atol=1e-5, rtol=1e-5)
 
 

@@ -16,6 +16,7 @@ from scd_wm.imagination import rollout
 from scd_wm.model import flow, noise
 from scd_wm.model.build import build_world_model
 from scd_wm.model.few_steps import LEAST_VISIBLE, FewSteps
+from scd_wm.model.flow import Sampler
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec, VectorSpec
 
@@ -69,7 +70,7 @@ def test_each_step_should_land_where_the_teacher_gets_to_from_where_the_student_
             unit = base.scale if prediction == "sample" else torch.tensor(levels[k])
             errors.append((off / unit).square())
             x = stepped
-    sampled, _ = student.sample(context, base, eps, 2)
+    sampled, _ = student.sample(context, base, eps, Sampler(2))
     torch.testing.assert_close(student.layout.clamp(x), sampled, **TOLERANCE)
     expected = torch.stack(errors).mean(0)
     parts = few.losses(student, sequence, history, context, seeds)
@@ -111,7 +112,7 @@ def test_a_share_of_the_noise_is_seen_from_the_start(level: float) -> None:
     noisy = torch.ones(2, 3)
     for least, seen in ((0.0, 1 - level), (0.25, max(1 - level, 0.25))):
         model = testing.model(testing.state_spec(), least_visible=least)
-        assert model.needs_noise(1) == (least > 0)
+        assert model.needs_noise(Sampler(1)) == (least > 0)
         for given in (level, torch.full((2, 1), level)):
             torch.testing.assert_close(model.visible_noisy(noisy, given), seen * noisy)
     velocity = testing.model(testing.state_spec(), prediction="velocity", least_visible=0.25)
@@ -249,7 +250,7 @@ def test_the_teacher_goes_its_own_way_whatever_the_student_s_predictions_mean() 
     base = few.teacher.base(history, sequence.valid[:, :-1]).flatten()
     context = few.teacher.contexts(sequence, history, None)
     lead = few._lead(sequence, history, eps)
-    expected, _ = few.teacher.sample(context, base, eps, 6, "heun")
+    expected, _ = few.teacher.sample(context, base, eps, Sampler(6, "heun"))
     reached = lead(1, lead(0, eps))
     torch.testing.assert_close(few.teacher.layout.clamp(reached), expected, **TOLERANCE)
     student.few_steps = few

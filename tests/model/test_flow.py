@@ -59,7 +59,7 @@ def test_a_solver_asks_for_noise_levels_from_one_down_to_one_step_above_zero(
 
     flow.solver(solver)(denoise, torch.zeros(1, 1, dtype=torch.float64), levels)
     assert got == asked
-    assert flow.num_evaluations(4, solver) == len(got)
+    assert flow.num_evaluations(flow.Sampler(4, solver)) == len(got)
 
 
 def test_an_unknown_solver_is_refused_and_the_known_ones_are_named() -> None:

@@ -13,6 +13,7 @@ from scd_wm import testing
 from scd_wm.imagination import rollout
 from scd_wm.model import noise
 from scd_wm.model.config import WorldModelConfig
+from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Sequence
 from scd_wm.model.own_history import noisy_history, own_history
 from scd_wm.model.world_model import WorldModel
@@ -116,7 +117,7 @@ def slow_rollout(
         context = model.contexts(part, history, None)
         eps = noise.normal(noise.derive(key, t - first), model.layout.num_values, torch.float64)
         base = model.base(history, part.valid[:, :-1]).flatten()
-        sample, _ = model.sample(context, base, eps.expand(t, -1), model.config.num_steps)
+        sample, _ = model.sample(context, base, eps.expand(t, -1), Sampler(model.config.num_steps))
         frames.append(sample[-1:])
         if t < num_history - reach + 1:
             frames[-1] = frames[-1].detach()

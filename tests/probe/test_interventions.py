@@ -16,6 +16,7 @@ from torch import Tensor
 from scd_wm import testing
 from scd_wm.model import flow, losses
 from scd_wm.model.entangled import EntangledWorldModel
+from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Noised
 from scd_wm.probe.config import ProbeConfig
 from scd_wm.probe.entangled import EntangledDiffuser
@@ -97,7 +98,7 @@ def test_an_undisturbed_sampler_is_the_models_own() -> None:
     eps = torch.randn(2, history.shape[1], model.layout.num_values, dtype=torch.float64)
     base = model.base(history, sequence.valid[:, :-1]).flatten()
     context = model.contexts(sequence, history, None)
-    own, _ = model.sample(context, base, eps.flatten(0, 1), 4)
+    own, _ = model.sample(context, base, eps.flatten(0, 1), Sampler(4))
     own = rearrange(own, "(b t) m -> b t m", b=2)[:, -K:].flatten(0, 1)
     got = sample(frames, diffuser.blocks, eps[:, -K:].flatten(0, 1), 4, Intervention())
     torch.testing.assert_close(model.layout.clamp(got), own, **EXACT)

@@ -247,6 +247,21 @@ def test_a_resumed_run_may_not_have_other_settings(
         train_small(tmp_path / "run", steps=4, resume=True, **changes)
 
 
+def test_a_run_of_a_version_that_had_fewer_settings_can_be_resumed(
+    train_small: Train, tmp_path: Path
+) -> None:
+    train_small(tmp_path / "run", steps=2)
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    for section, name in (("model", "guidance"), ("train", "distill_weight")):
+        del stored[section][name]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"model\.guidance was 1\.0 and is 1\.5"):
+        train_small(tmp_path / "run", steps=3, resume=True, overrides=("guidance=1.5",))
+    train_small(tmp_path / "run", steps=3, resume=True)
+    assert json.loads(path.read_text())["model"]["guidance"] == 1.0
+
+
 def test_log_lines_after_the_checkpoint_are_dropped_on_resume(
     train_small: Train, tmp_path: Path
 ) -> None:
