@@ -60,7 +60,7 @@ def open_dataset(
     """
     options = replace(DataOptions() if options is None else options, **changes)
     source = open_reader(path, reader)
-    mixture = source if isinstance(source, MixedReader) and source.weights else None
+    mixture = source if isinstance(source, MixedReader) else None
     source = rename_keys(source, options.rename)
     selection, indices, skipped = select(source, options)
     return RobotDataset(
@@ -150,9 +150,19 @@ class RobotDataset:
 
         All are one group but in a mixture with weights.
         """
-        if self._mixture is None:
+        if self._mixture is None or self._mixture.weights is None:
             return [(1.0, list(range(len(self.episodes))))]
         return self._mixture.weighted_groups(self.indices)
+
+    @property
+    def parts(self) -> dict[str, range]:
+        """The episodes of each part of a mixture among those of the source.
+
+        By what the names of its episodes begin with; of all but mixtures one part, "".
+        """
+        if self._mixture is None:
+            return {"": range(len(self.info.episodes))}
+        return self._mixture.parts
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[RobotDataset, RobotDataset]:
         """Divide the episodes at random into those to train on and those held out.

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from scd_wm.datasets.doctor_actions import ActionStats, action_stats
 from scd_wm.datasets.doctor_images import CameraSurvey, survey_images
 from scd_wm.datasets.doctor_motion import MotionStats, motion_stats
 from scd_wm.datasets.doctor_numbers import NumberSurvey, survey_numbers
 from scd_wm.datasets.reader import Reader
+from scd_wm.progress import progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,4 +75,4 @@ def examine(reader: Reader, config: ExamConfig) -> Exam:
 def _watched(work: Sequence[Any], what: str, config: ExamConfig) -> Any:
     """Return the work, with a progress bar on a terminal that goes away in the end."""
     hidden = None if config.progress else True  # None: where there is no terminal
-    return tqdm(work, desc=f"reading {what}", unit="episode", leave=False, disable=hidden)
+    return progress_bar(work, desc=f"reading {what}", unit="episode", leave=False, disable=hidden)

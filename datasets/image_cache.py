@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from scd_wm.datasets.disk_cache import DiskCache
 from scd_wm.datasets.image_batches import stacked
 from scd_wm.datasets.image_view import ImageView
 from scd_wm.datasets.reader import VideoReader
+from scd_wm.progress import progress_bar
 
 WRITE_FRAMES = 64  # decoded frames in memory at a time; a multiple of chunks
 LAYOUT = "3"  # of an entry; another text makes old entries unused
@@ -72,7 +72,9 @@ class ImageCache:
         missing = [job for job in wanted if not job[0].exists()]
         if not missing:
             return
-        with tqdm(missing, desc=f"decoding video into {self.folder}", unit="video") as progress:
+        with progress_bar(
+            missing, desc=f"decoding video into {self.folder}", unit="video"
+        ) as progress:
             for entry, episode, camera, view in progress:
                 self._write(entry, episode, camera, view)
 

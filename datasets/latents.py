@@ -20,6 +20,7 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.disk_cache import CHUNK_FRAMES, DiskCache
 from scd_wm.datasets.measure import MIN_DELTA, Moments
 from scd_wm.datasets.reader import VideoReader
+from scd_wm.progress import progress_bar
 from scd_wm.spec import CameraSpec
 
 LAYOUT = "2"  # of an entry; another text makes old entries unused
@@ -109,7 +110,7 @@ class LatentDataset(RobotDataset):
         super().prepare()
         total = sum(self.episodes[episode].num_observations for episode, _ in missing)
         name = f"encoding images into {self._disk.folder}"
-        with tqdm(total=total, desc=name, unit="frame") as progress:
+        with progress_bar(total=total, desc=name, unit="frame") as progress:
             for episode, camera in missing:
                 self._write(self._entry(episode, camera), episode, camera, progress)
 

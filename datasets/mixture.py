@@ -178,13 +178,24 @@ class MixedReader:
         """Where the parts are."""
         return [part.reader.info.path for part in self._parts]
 
+    @property
+    def parts(self) -> dict[str, range]:
+        """The episodes of each part, by what their names begin with."""
+        return {
+            f"{part.name}/": range(part.first, part.first + len(part.reader.info.episodes))
+            for part in self._parts
+        }
+
     def weighted_groups(self, episodes: Sequence[int]) -> list[tuple[float, list[int]]]:
-        """Return the weight of each part, and which of these episodes are of it."""
+        """Return the weight of each part, and which of these episodes are of it.
+
+        For a mixture with weights only.
+        """
+        assert self.weights is not None, "clips are drawn evenly from all parts together"
         members: dict[int, list[int]] = {}
         for index, episode in enumerate(episodes):
             members.setdefault(self.part_of[episode], []).append(index)
-        weights = self.weights or (1.0,) * len(self._parts)
-        return [(weights[part], group) for part, group in sorted(members.items())]
+        return [(self.weights[part], group) for part, group in sorted(members.items())]
 
     def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
         """See `scd_wm.datasets.reader.Reader.read`."""

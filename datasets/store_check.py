@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from scd_wm.datasets.store import array_hash, episode_file
 from scd_wm.datasets.store_file import EpisodeFile
 from scd_wm.datasets.store_reader import StoreReader
+from scd_wm.progress import progress_bar
 
 ROWS_BYTES = 2**24  # in memory at a time
 
@@ -25,7 +25,7 @@ def check_store(path: Path) -> int:
     """
     reader, count = StoreReader(path), 0
     lines = list(reader.info.skipped[len(reader.provenance["skipped"]) :])
-    for number in tqdm(reader.numbers, desc=f"verifying {path}", unit="episode"):
+    for number in progress_bar(reader.numbers, desc=f"verifying {path}", unit="episode"):
         file = episode_file(path, number)
         found = damage_of(file)
         count += 0 if found else len(EpisodeFile(file).arrays)

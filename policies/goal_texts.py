@@ -20,16 +20,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from scd_wm.imagination.latents import Latents
 from scd_wm.policies.goals import (
     FeatureGoal,
     Goal,
     ImageGoal,
+    OnPixels,
     OutcomeGoal,
     SumOfGoals,
     VectorGoal,
     check_goal,
 )
-from scd_wm.policies.latents import Latents, OnPixels
 from scd_wm.spec import OUTCOMES, Spec
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip
 from scd_wm.imagination import Frames, features, start_frame
+from scd_wm.imagination.latents import Latents
 from scd_wm.spec import Spec
 
 if TYPE_CHECKING:
@@ -200,6 +201,27 @@ class SumOfGoals:
         """Return the cost of frames, (B,)."""
         pairs = zip(self.goals, self.weights, strict=True)
         return torch.stack([weight * goal(frames) for goal, weight in pairs]).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class OnPixels:
+    """A goal that is shown imagined frames decoded, which costs a decoding for each.
+
+    Args:
+        goal: Reads images, (B, H, W, 3) uint8.
+        latents: Of the world.
+    """
+
+    goal: Goal
+    latents: Latents
+
+    def check(self, spec: Spec) -> None:
+        """Raise ValueError where the goal knows that pixels of this world cannot tell it."""
+        check_goal(self.goal, spec.pixels)
+
+    def __call__(self, frames: Frames) -> Tensor:
+        """Return the cost of frames, (B,)."""
+        return self.goal(self.latents.seen(frames))
 
 
 def check_goal(goal: Goal, spec: Spec) -> None:

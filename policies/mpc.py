@@ -16,8 +16,8 @@ from torch import Tensor
 
 from scd_wm import imagination
 from scd_wm.imagination import Frames, RolloutState
+from scd_wm.imagination.latents import Latents
 from scd_wm.policies.goals import Goal, check_goal
-from scd_wm.policies.latents import Latents
 from scd_wm.policies.planner import ActionLimits, Plan, Planner
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm import imagination
 from scd_wm.autoencoder.base import FrameAutoencoder
@@ -25,6 +24,7 @@ from scd_wm.evaluation.clips import choose_clips
 from scd_wm.evaluation.evaluate import read_clips
 from scd_wm.model.familiarity import fit, pool
 from scd_wm.model.world_model import WorldModel
+from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
     AVERAGED,
@@ -98,7 +98,9 @@ def calibrate_run(
         trained, held_out = split_data(trained, 0.1)
         assert held_out is not None
     parts = ((trained, config.clips), (held_out, config.held_out_clips))
-    with tqdm(total=config.clips + config.held_out_clips, unit="clip", disable=not progress) as bar:
+    with progress_bar(
+        total=config.clips + config.held_out_clips, unit="clip", disable=not progress
+    ) as bar:
         features = [
             torch.cat(list(_features(model, part, count, config, autoencoder, bar)))
             for part, count in parts

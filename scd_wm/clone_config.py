@@ -43,6 +43,7 @@ class PolicyConfig:
     epochs: float | None = None  # times through the data, in place of steps
     minutes: float | None = None  # in place of steps
     episodes: int | None = None  # the first so many of the data; None is all
+    held_out: float = 0.0  # share of these that the loss is measured on and not trained on
     batch_size: int = 100
     learning_rate: float = 1e-3  # at the first step; falls to 0 at the last
     hidden: int = 400  # width of the MLP's two layers or of the RNN
@@ -64,6 +65,9 @@ class PolicyConfig:
             number = getattr(self, name)
             if number is not None and not number > 0:
                 raise ValueError(f"{name} must be above 0, got {number}")
+
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out must be 0 or more and below 1, got {self.held_out}")
 
     def num_steps(self, num_batches: int) -> int | None:
         """Return the steps of training, with so many batches in the data; None: by time."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from scd_wm.convert_robomimic import env_args
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.envs.names import flat_name
+from scd_wm.progress import progress_bar
 
 MEMORY_BYTES = 2**32  # of all that is trained on; beyond it images are read from the file
 STD_FLOOR = 1e-3  # added to deviations, as robomimic does
@@ -48,7 +48,9 @@ def write_episodes(dataset: RobotDataset, path: Path) -> list[str]:
         )
     names = []
     with RobomimicWriter(path, env_args(dataset.info)) as writer:
-        for index in tqdm(range(len(dataset.episodes)), desc="preparing data", unit="episode"):
+        for index in progress_bar(
+            range(len(dataset.episodes)), desc="preparing data", unit="episode"
+        ):
             arrays, count = dataset.arrays(index), dataset.episodes[index].num_observations
             images = {c: dataset.images(index, c, 0, count) for c in dataset.cameras}
             frames = {keys[k]: v for k, v in {**images, **arrays.vectors}.items()}

@@ -18,13 +18,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
-from tqdm import tqdm
 
 import scd_wm
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.evaluation.rates import wilson_interval
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import POLICIES, make_policy
+from scd_wm.progress import progress_bar
 
 GYM_TYPE = 2  # robomimic's EnvType.GYM_TYPE
 PACKAGES = ("gymnasium", "mujoco", "numpy")
@@ -237,7 +237,7 @@ def _record(
     """Run and write the episodes; return the summary."""
     returns, successes, contacts = [], [], []
     start = time.perf_counter()
-    with writer, tqdm(total=num_episodes, unit="episode") as bar:
+    with writer, progress_bar(total=num_episodes, unit="episode") as bar:
         for i in range(num_episodes):
             episode = run_episode(env, policy, seed + i)
             writer.add_episode(**episode.arrays())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from scd_wm.datasets.episode_arrays import (
     Choice,
@@ -21,6 +20,7 @@ from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.reader import ACTION, Reader, SourceInfo
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.datasets.selection import select
+from scd_wm.progress import progress_bar
 
 EPISODE_BYTES = 2**32  # images of an episode, which the writer takes whole
 COPIES = 2  # of images: obs and next_obs
@@ -60,7 +60,7 @@ def write_robomimic(
     written: dict[str, int] = {}  # name in the source: index in the file
     damaged = []
     with RobomimicWriter(target, env_args(info), overwrite=overwrite) as writer:
-        for number in tqdm(usable, desc=f"converting to {target}", unit="episode"):
+        for number in progress_bar(usable, desc=f"converting to {target}", unit="episode"):
             name = info.episodes[number].name
             _check_room(target, COPIES * image_bytes(info, info.episodes[number], choice))
             try:

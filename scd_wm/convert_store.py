@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numcodecs import zstd
-from tqdm import tqdm
 
 from scd_wm.convert_workers import Outcome, Task, Work, run_tasks
 from scd_wm.datasets.episode_arrays import (
@@ -25,9 +24,11 @@ from scd_wm.datasets.episode_arrays import (
     source_paths,
 )
 from scd_wm.datasets.reader import Reader
-from scd_wm.datasets.store import CHUNK_FRAMES, is_store
+from scd_wm.datasets.store import CHUNK_FRAMES, episode_file, is_store
+from scd_wm.datasets.store_file import EpisodeFile
 from scd_wm.datasets.store_reader import StoreReader, episode_to_json
 from scd_wm.datasets.store_writer import StoreWriter, check_place
+from scd_wm.progress import progress_bar
 
 RESERVE = 1.1  # of the estimate
 
@@ -98,7 +99,7 @@ class StoreJob:
         outcomes = []
         with (
             closing(run_tasks(task, work, self.workers)) as running,
-            tqdm(total=total, desc=f"converting to {self.target}", unit="step") as bar,
+            progress_bar(total=total, desc=f"converting to {self.target}", unit="step") as bar,
         ):
             for outcome in running:
                 outcomes.append(outcome)
@@ -123,11 +124,22 @@ class StoreJob:
             "episodes": len(store.info.episodes),
             "steps": sum(episode.num_actions for episode in store.info.episodes),
             **{status: count[status] for status in ("written", "changed", "kept", "damaged")},
+            "kept_at_other_levels": self._other_levels(outcomes),
             "source_bytes": bytes_of(source_paths(self.reader)),
             "image_bytes": images,
             "target_bytes": bytes_of([self.target]),
             "damaged_episodes": self._damaged(outcomes),
         }
+
+    def _other_levels(self, outcomes: Sequence[Outcome]) -> dict[int, int]:
+        """Return how many of the episodes that stay are at which other levels of compression."""
+        levels = Counter[int]()
+        for outcome in outcomes:
+            if outcome.status == "kept":
+                with suppress(ValueError):  # damage is found where the episode is read or verified
+                    file = EpisodeFile(episode_file(self.target, outcome.number))
+                    levels[next(iter(file.arrays.values())).layout.level] += 1
+        return {level: count for level, count in levels.items() if level != self.level}
 
 
 def _check_room(job: StoreJob) -> None:

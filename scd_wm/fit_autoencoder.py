@@ -13,7 +13,7 @@ Axes: N images, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -201,12 +201,16 @@ def _claim(out: Path, stored: dict[str, Any], resume: bool) -> None:
     if resume:
         if not is_ours:
             raise FileNotFoundError(f"nothing to resume: no autoencoder in {out}")
-        before, now = files.read_json(out / CONFIG), {**stored}
+        before = files.read_json(out / CONFIG)
+        for name, kind in (("sizes", ConvConfig), ("fit", FitConfig)):
+            # What came after it was begun has its default.
+            later = {f.name: f.default for f in fields(kind) if f.name in stored[name]}
+            before[name] = {**later, **before.get(name, {})}
         for name in ("kind", "sizes", "fit"):
-            if before.get(name) != now[name]:
+            if (was := before.get(name)) != stored[name]:
                 raise ValueError(
-                    f"cannot resume {out} with other settings: {name} was {before.get(name)} and "
-                    f"is {now[name]}; repeat the command as it was, or choose another folder"
+                    f"cannot resume {out} with other settings: {name} was {was} and "
+                    f"is {stored[name]}; repeat the command as it was, or choose another folder"
                 )
         return
     if is_ours and (out / CHECKPOINT).is_dir():

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scd_wm.autoencoder.frames import decode_step, encode_clip
+from scd_wm.autoencoder.frames import decode_frames, encode_clip
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.envs.imagined_env import ImaginedEnv
@@ -82,7 +82,7 @@ def _resolve(
     clip = _histories(starts, history, num_starts)
     if autoencoder is None:
         return found, clip, None
-    view = partial(decode_step, autoencoder=autoencoder, spec=found.spec)
+    view = partial(decode_frames, autoencoder=autoencoder, spec=found.spec)
     return found, encode_clip(clip, autoencoder, found.spec), view
 
 

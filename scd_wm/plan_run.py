@@ -16,22 +16,22 @@ from typing import Any
 import gymnasium as gym
 import torch
 from gymnasium.spaces import Box
-from tqdm import tqdm
 
 from scd_wm.collect import make_env
 from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
+from scd_wm.imagination.latents import Latents
 from scd_wm.plan_video import Film
 from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
 from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
-from scd_wm.policies.latents import Latents
 from scd_wm.policies.mpc import MPC, MPCConfig
 from scd_wm.policies.planner import ActionLimits, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner
 from scd_wm.policies.prior import PolicyPrior
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import EXPERTS, make_policy
+from scd_wm.progress import progress_bar
 from scd_wm.rollout_policies import KINDS, load_policy
 from scd_wm.spec import Spec
 from scd_wm.training import files
@@ -165,7 +165,7 @@ def plan_run(
         print(f"seeds {seeds[0]} to {seeds[-1]}; starts refused: {len(refused)}", flush=True)
         filmed = config.planners[0]
         films = [Film(f"seed {seed}", model.spec) for seed in seeds[: config.videos]]
-        with tqdm(total=len(policies) * len(seeds), unit="episode") as bar:
+        with progress_bar(total=len(policies) * len(seeds), unit="episode") as bar:
             played = {
                 name: _play_all(env, policy, seeds, bar, films if name == filmed else [], name)
                 for name, policy in policies.items()
@@ -247,7 +247,7 @@ def _play_all(
 ) -> list[Played]:
     played: list[Played] = []
     for index, seed in enumerate(seeds):
-        bar.set_postfix_str(f"{name} {sum(p.success for p in played)}/{len(played)}")
+        bar.set_postfix_str(f"{name} {sum(p.success for p in played)}/{len(played)}", refresh=False)
         film = partial(_film, films[index], env, policy) if index < len(films) else None
         played.append(play(env, policy, seed, film))
         bar.update()

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.played import Played, as_csv, play, play_imagined, sum_up
 from scd_wm.policies.batched import check_policy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy
+from scd_wm.progress import progress_bar
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose, resize
 from scd_wm.report.video import encode_mp4
@@ -182,7 +182,7 @@ def _play_all(
 def _in_simulator(policy: Policy, place: World, videos: int) -> tuple[list[Played], Films]:
     env, films = Recorded(place.env), _films(videos, len(place.seeds))
     played: list[Played] = []
-    with tqdm(total=len(place.seeds), unit="episode") as bar:
+    with progress_bar(total=len(place.seeds), unit="episode") as bar:
         for index, seed in enumerate(place.seeds):
             env.pictures = films[index] if index < len(films) else None
             played.append(play(env, policy, seed))
@@ -199,7 +199,7 @@ def imagine_all(
         The episodes, and pictures of the first `videos`.
     """
     films = _films(videos, len(place.seeds))
-    with tqdm(total=place.max_steps, unit="step") as bar:
+    with progress_bar(total=place.max_steps, unit="step") as bar:
         played = play_imagined(
             place.batch(),
             policy,
@@ -224,7 +224,7 @@ def _by_robomimic(policy: RobomimicPolicy, place: World, videos: int) -> tuple[l
     env = env_utils.wrap_env_from_config(ours, config=policy.config)  # stacks frames
     rollout = policy.rollout_policy()
     played: list[Played] = []
-    with tqdm(total=len(place.seeds), unit="episode") as bar:
+    with progress_bar(total=len(place.seeds), unit="episode") as bar:
         for index, seed in enumerate(place.seeds):
             recorded.pictures = films[index] if index < len(films) else None
             ours.prepare(seed, place.options(index))

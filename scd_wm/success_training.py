@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from scd_wm.progress import progress_bar
 from scd_wm.success_classifier import SuccessNetwork
 
 NOISE = 0.1  # largest deviation of noise added to images in [-1, 1]
@@ -88,7 +88,7 @@ def train_classifier(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     happened = torch.from_numpy(np.arange(config.batch_size) < num_successes).float()
-    with tqdm(total=config.steps, unit="step", desc="success classifier") as bar:
+    with progress_bar(total=config.steps, unit="step", desc="success classifier") as bar:
         for step, chosen in enumerate(_batches(success, num_successes, config)):
             frames = degrade(read(chosen), network, config, step)
             loss = F.binary_cross_entropy_with_logits(network(frames) + shift, happened)

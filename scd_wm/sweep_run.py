@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm.clip import Clip
 from scd_wm.datasets.dataset import RobotDataset
@@ -33,6 +32,7 @@ from scd_wm.imagination import Frames
 from scd_wm.model import flow
 from scd_wm.model.flow import Sampler
 from scd_wm.model.guidance import set_guidance
+from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
@@ -124,7 +124,7 @@ def sweep_run(
     )
     plan = plan_evaluation(source, config)
     results = []
-    for sampler in tqdm(settings, desc="sweep", unit="setting", disable=not progress):
+    for sampler in progress_bar(settings, desc="sweep", unit="setting", disable=not progress):
         set_guidance(model, sampler.guidance)
         imagine = as_imagine(model, sampler.num_steps, autoencoder, sampler.solver)
         results.append(_measure(sampler, imagine, source, plan, scorer))

@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
-from tqdm import tqdm
 
 from scd_wm.clone_config import PolicyConfig, robomimic_config
 from scd_wm.clone_data import file_of, in_memory, sequence_bytes, vector_stats
+from scd_wm.clone_held_out import HeldOut
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.evaluate_run import default_device
+from scd_wm.progress import progress_bar
 from scd_wm.robomimic_setup import ObsRegistry, load_robomimic, quiet
 from scd_wm.training import files
+from scd_wm.training.run_data import split_data
 
 MODULES = (
     "robomimic.algo",
@@ -39,6 +41,7 @@ MODULES = (
 )
 SEQUENCE_BYTES = 2**30  # up to which all sequences are cut before training
 SHOWN_EVERY_S = 0.5  # the loss in the progress bar
+Split = tuple[list[str], list[str]]  # episodes to train on and held out
 LOSS_STEPS = 50  # over which the loss of the summary is averaged
 
 
@@ -82,11 +85,12 @@ def train_policy(
     with ExitStack() as stack:
         aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scd_wm_")))
         file, demos = file_of(dataset, aside)
+        demos, unseen = _split(dataset, config.held_out, demos)
         settings = robomimic_config(config, dataset, data)
         stack.enter_context(ObsRegistry.of(settings).active())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(config.seed)
-        learner = _Learner(settings, config, file, demos, device or default_device())
+        learner = _Learner(settings, config, file, (demos, unseen), device or default_device())
         losses, seconds = learner.run()
         learner.save(out)
     return {
@@ -96,6 +100,7 @@ def train_policy(
         "algo": config.algo + ("-gmm" if config.gmm else ""),
         "observations": ", ".join(settings.all_obs_keys),
         "episodes": len(demos),
+        "held_out_episodes": len(unseen),
         "sequences": len(learner.items),
         "parameters": sum(p.numel() for p in learner.algo.nets.parameters()),
         "steps": len(losses),
@@ -104,6 +109,7 @@ def train_policy(
         "steps_per_second": round(len(losses) / max(seconds, 1e-9), 2),
         "first_loss": float(np.mean(losses[:LOSS_STEPS])),
         "last_loss": float(np.mean(losses[-LOSS_STEPS:])),
+        **learner.held_out.summary(),
         "config": asdict(config),
     }
 
@@ -122,6 +128,14 @@ def _chosen(dataset: RobotDataset, config: PolicyConfig) -> RobotDataset:
             f"asked for are {config.episodes}"
         )
     return dataset.subset(range(config.episodes))
+
+
+def _split(dataset: RobotDataset, held_out: float, demos: list[str]) -> tuple[list[str], list[str]]:
+    """Return the episodes to train on and those held out, by their names in robomimic's file."""
+    parts = split_data(dataset, held_out)
+    names = dict(zip(dataset.indices, demos, strict=True))
+    trained, unseen = ([names[i] for i in part.indices] if part else [] for part in parts)
+    return trained, unseen
 
 
 def _check_actions(dataset: RobotDataset) -> None:
@@ -171,12 +185,12 @@ class _Learner:
         settings: Robomimic's configuration.
         config: Ours.
         file: A robomimic file.
-        demos: Names of the episodes to train on.
+        demos: Names of the episodes to train on, and of those to measure the loss on besides.
         device: Where to train.
     """
 
     def __init__(
-        self, settings: Any, config: PolicyConfig, file: Path, demos: list[str], device: str
+        self, settings: Any, config: PolicyConfig, file: Path, demos: Split, device: str
     ) -> None:
         from robomimic.algo import algo_factory
         from robomimic.utils import file_utils
@@ -188,7 +202,8 @@ class _Learner:
             self.shape_meta = file_utils.get_shape_metadata_from_dataset(
                 dataset_path=str(file), all_obs_keys=keys
             )
-            self.items = in_memory(settings, file, demos)
+            self.items = in_memory(settings, file, demos[0])
+            unseen = in_memory(settings, file, demos[1]) if demos[1] else None
             self.algo = algo_factory(
                 algo_name=settings.algo_name,
                 config=settings,
@@ -200,6 +215,7 @@ class _Learner:
         if settings.train.hdf5_normalize_obs:
             self.stats = vector_stats(self.items, self.shape_meta["all_shapes"])
         self.batch_size = min(config.batch_size, len(self.items))
+        self.held_out = HeldOut(unseen, self.batch_size)
         self.num_steps = config.num_steps(len(self.items) // self.batch_size)
 
     def run(self) -> tuple[list[float], float]:
@@ -208,15 +224,19 @@ class _Learner:
         losses: list[float] = []
         started, shown = time.monotonic(), 0.0
         batches = _batches(self.items, self.batch_size, self.config.seed)
-        with tqdm(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
+        with progress_bar(total=self.num_steps, unit="step", desc=self.config.algo) as bar:
             while (
                 progress := self._progress(len(losses), time.monotonic() - started)
             ) < 1 or not losses:
+                if self.held_out.is_due(progress):
+                    self.held_out.measure(self.algo, len(losses), self._inputs)
                 losses.append(self._step(next(batches), progress, len(losses)))
                 if time.monotonic() - shown > SHOWN_EVERY_S:
                     shown = time.monotonic()
                     bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
                 bar.update()
+        if self.held_out.losses:
+            self.held_out.measure(self.algo, len(losses), self._inputs)
         self.algo.set_eval()
         return losses, time.monotonic() - started
 
@@ -255,13 +275,17 @@ class _Learner:
         for optimizer in self.algo.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate * (1 - progress)
-        batch["obs"] = self._normalised(batch["obs"])
-        inputs = self.algo.process_batch_for_training(batch)
-        inputs = self.algo.postprocess_batch_for_training(inputs, obs_normalization_stats=None)
-        loss = float(self.algo.log_info(self.algo.train_on_batch(inputs, epoch=1))["Loss"])
+        info = self.algo.train_on_batch(self._inputs(batch), epoch=1)
+        loss = float(self.algo.log_info(info)["Loss"])
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step + 1} is {loss}")
         return loss
+
+    def _inputs(self, batch: dict[str, Any]) -> Any:
+        """Return what robomimic's algorithm takes, of a batch."""
+        seen = batch | {"obs": self._normalised(batch["obs"])}
+        inputs = self.algo.process_batch_for_training(seen)
+        return self.algo.postprocess_batch_for_training(inputs, obs_normalization_stats=None)
 
     def _normalised(self, observations: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return observations with their vectors normalised, (B, T, D).

@@ -261,8 +261,8 @@ def test_resuming_nothing(refused: Refused, tmp_path: Path, robot_file: Path) ->
 
 
 def test_resuming_with_other_settings(refused: Refused, small_run: Path, robot_file: Path) -> None:
-    train = ["train", robot_file, "--out", small_run, "--resume", "--steps", "3"]
-    refused(*train, match=r"cannot resume .* with other settings: model.dim was 32 and is")
+    train = ["train", robot_file, "--out", small_run, "--resume", "--steps", "3", "dim=64"]
+    refused(*train, match=r"cannot resume .* with other settings: model.dim was 32 and is 64")
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,24 @@ def test_a_flipped_bit_anywhere_in_pixels_is_found(source: Path, tmp_path: Path)
     assert file.read_bytes() == whole
 
 
+def test_another_level_is_for_what_is_written_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, store = write_source(tmp_path / "source.hdf5", 2), tmp_path / "store"
+    command = ["convert", str(source), str(store), "--workers", "1"]
+    assert main([*command, "--level", "0"]) == 0
+    assert "stay as they were" not in capsys.readouterr().out
+    before = contents(store)
+    assert main(command) == 0
+    assert "  2 episodes stay as they were written, at level 0 and not 3" in capsys.readouterr().out
+    assert contents(store) == before
+    (store / "episodes" / "000001.zarr.zip").unlink()
+    summary = convert(source, store)
+    assert (summary["written"], summary["kept_at_other_levels"]) == (1, {0: 1})
+    assert main([*command, "--overwrite"]) == 0
+    assert "stay as they were" not in capsys.readouterr().out
+
+
 def test_damaged_episodes_are_counted_and_the_others_converted(
     source: Path, tmp_path: Path
 ) -> None:

@@ -39,11 +39,12 @@ MAY_IMPORT = {
     "assets": set(),
     "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
+    "progress": set(),
     "robomimic_setup": set(),
     "torchvision_shim": set(),
 }
 # Without imports of ours but of each other, so that everyone may use them.
-HELPERS = {"assets", "memory_setup", "robomimic_setup", "torchvision_shim"}
+HELPERS = {"assets", "memory_setup", "progress", "robomimic_setup", "torchvision_shim"}
 
 
 def source_files() -> Iterator[tuple[str, Path]]:
@@ -154,6 +155,11 @@ def test_nobody_imports_the_three_folders_by_their_bare_names() -> None:
         if name.split(".")[0] in LINKED
     ]
     assert bare == []
+
+
+def test_every_progress_bar_keeps_the_rule_of_all() -> None:
+    own = [module for module, file in source_files() if "tqdm(" in file.read_text()]
+    assert own == ["scd_wm.progress"]
 
 
 def test_no_module_has_the_name_of_a_library() -> None:

@@ -76,6 +76,11 @@ def test_a_study_trains_for_equal_operations_goes_on_and_grows(
     assert " to " in table  # two seeds have a spread
     with pytest.raises(FileExistsError, match=r"other settings \(horizons, num_clips\)"):
         study(out, small(horizons=(2,), num_clips=3))
+    settings = files.read_json(out / "study.json")
+    assert settings.pop("sampler_steps") == [1, 4]
+    assert settings["options"].pop("mask") is None
+    files.write_json(out / "study.json", settings)  # as one begun before these existed
+    assert study(out, small(seeds=(0, 1)))["runs"] == again["runs"]
 
 
 def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:

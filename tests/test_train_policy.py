@@ -16,6 +16,7 @@ from gymnasium.spaces import Box, Dict
 
 from scd_wm.cli import main
 from scd_wm.clone_config import BACKBONES, STEPS, PolicyConfig
+from scd_wm.clone_held_out import HeldOut
 from scd_wm.commands import policies
 from scd_wm.convert import convert
 from scd_wm.datasets.options import DataOptions
@@ -85,6 +86,56 @@ def test_it_learns_what_is_there_to_learn(linear: Path, tmp_path: Path) -> None:
     policy = RobomimicPolicy.load(tmp_path / "p.pth")
     seen = np.array([[3.04, 3.0], [3.0, 2.96]], np.float32)
     np.testing.assert_allclose(policy.act({"pos": seen}), [[0.4, 0], [0, 0.4]], atol=0.1)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Episodes whose actions cannot be told from what is seen, only learnt by heart."""
+    path, random = tmp_path_factory.mktemp("data") / "noise.hdf5", np.random.default_rng(0)
+    with RobomimicWriter(path, ENV_ARGS) as writer:
+        for _ in range(6):
+            pos = random.normal(size=(11, 4)).astype(np.float32)
+            writer.add_episode({"pos": pos}, random.uniform(-1, 1, (10, 2)))
+    return path
+
+
+def test_the_held_out_loss_tells_learning_from_learning_by_heart(
+    linear: Path, noise: Path, tmp_path: Path
+) -> None:
+    config = PolicyConfig(steps=400, batch_size=64, hidden=64, held_out=0.3)
+    learnt, by_heart = (
+        train_policy(data, tmp_path / "p.pth", config, overwrite=True) for data in (linear, noise)
+    )
+    assert (learnt["episodes"], learnt["held_out_episodes"]) == (4, 2)
+    assert learnt["held_out_loss"] < 0.1 * learnt["held_out_losses"][0][1]
+    assert by_heart["last_loss"] < 0.5 * by_heart["first_loss"]
+    assert by_heart["held_out_loss"] > by_heart["least_held_out_loss"]
+    assert by_heart["step_of_least_held_out_loss"] < 400
+    steps = [step for step, _ in by_heart["held_out_losses"]]
+    assert steps == list(range(0, 401, 40))
+
+
+def test_measuring_the_held_out_loss_changes_nothing(
+    linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PolicyConfig(algo="bc-transformer", gmm=True, held_out=0.3, **QUICK)
+    with_it = train_policy(linear, tmp_path / "a.pth", config)
+    monkeypatch.setattr(HeldOut, "is_due", lambda *_: False)
+    without = train_policy(linear, tmp_path / "b.pth", config)
+    assert "held_out_loss" not in without
+    assert without["last_loss"] == with_it["last_loss"]
+    first, second = weights(tmp_path / "a.pth"), weights(tmp_path / "b.pth")
+    for name, values in first.items():
+        assert torch.equal(second[name], values), name
+
+
+def test_a_mixture_is_judged_with_the_widths_that_it_has_learnt(
+    linear: Path, tmp_path: Path
+) -> None:
+    config = PolicyConfig(algo="bc-rnn", gmm=True, held_out=0.3, **QUICK)
+    summary = train_policy(linear, tmp_path / "p.pth", config)
+    # With the widths that it acts with, the same actions would be a thousand times less likely.
+    assert summary["held_out_loss"] == pytest.approx(summary["last_loss"], abs=1)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

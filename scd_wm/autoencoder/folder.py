@@ -29,7 +29,7 @@ def write_folder(
     """
     text = json.dumps(folder_config(kind, sizes), indent=2) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, tensors)
 
 
 def folder_config(kind: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +57,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"the autoencoder {path.parent} has no weights: no {path.name}")
     return read_tensors(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name as a safetensors file."""
+    path.touch()  # for the mode of any new file: safetensors gives its own mode 0600
+    mode = path.stat().st_mode
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,13 +1,10 @@
-"""Between worlds of latents and what people look at: clips in, imagined frames out.
-
-Nothing is decoded but what is asked for: rollouts, planners and policies work on latents.
+"""Clips, imagined frames and policies of worlds of latents, with what people look at in them.
 
 Axes: B batch, T frames, H height, W width, h and w in latent cells, C channels of a latent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -15,6 +12,7 @@ from torch import Tensor
 from scd_wm.autoencoder.base import FrameAutoencoder
 from scd_wm.clip import Clip
 from scd_wm.imagination import Frames, Policy
+from scd_wm.imagination.latents import Latents
 from scd_wm.spec import Spec
 
 
@@ -26,25 +24,18 @@ def encode_clip(clip: Clip, autoencoder: FrameAutoencoder, spec: Spec) -> Clip:
         autoencoder: The one of the world.
         spec: Of the world of latents.
     """
-    return replace(clip, images=_every(clip.images, spec, autoencoder.encode))
+    return replace(clip, images=Latents(spec, autoencoder).encode(clip.images))
 
 
 def decode_frames(frames: Frames, autoencoder: FrameAutoencoder, spec: Spec) -> Frames:
     """Return imagined frames with images, (B, T, H, W, 3) uint8, in place of latents.
 
     Args:
-        frames: With latents, (B, T, h, w, C).
+        frames: With latents, (B, T, h, w, C); those of a single step have no axis T.
         autoencoder: The one of the world.
         spec: Of the world of latents.
     """
-    return replace(frames, images=_every(frames.images, spec, autoencoder.decode))
-
-
-def decode_step(frames: Frames, autoencoder: FrameAutoencoder, spec: Spec) -> Frames:
-    """Return the frames of one step, (B, h, w, C), as `decode_frames` does those with an axis T."""
-    timed = replace(frames, images={k: v[:, None] for k, v in frames.images.items()})
-    seen = decode_frames(timed, autoencoder, spec)
-    return replace(seen, images={k: v[:, 0] for k, v in seen.images.items()})
+    return Latents(spec, autoencoder).seen(frames)
 
 
 def on_pixels(policy: Policy, autoencoder: FrameAutoencoder, spec: Spec) -> Policy:
@@ -55,12 +46,10 @@ def on_pixels(policy: Policy, autoencoder: FrameAutoencoder, spec: Spec) -> Poli
         autoencoder: The one of the world; decodes each frame that the policy acts on.
         spec: Of the world of latents.
     """
-    latent = {name for name, camera in spec.cameras.items() if camera.kind == "latent"}
+    latents = Latents(spec, autoencoder)
 
     def act(observation: dict[str, Tensor]) -> Tensor:
-        return policy(
-            {k: autoencoder.decode(v) if k in latent else v for k, v in observation.items()}
-        )
+        return policy(latents.decode(observation))
 
     return act
 
@@ -73,24 +62,6 @@ def round_trip(clip: Clip, autoencoder: FrameAutoencoder, spec: Spec) -> Frames:
         autoencoder: The one of the world.
         spec: Of the world of latents.
     """
-    latents = {n: i for n, i in clip.images.items() if spec.cameras[n].kind == "latent"}
-    return Frames(
-        images=_every(latents, spec, lambda x: autoencoder.decode(autoencoder.encode(x))),
-        vectors={},
-        outcome={},
-    )
-
-
-def _every(
-    images: Mapping[str, Tensor], spec: Spec, function: Callable[[Tensor], Tensor]
-) -> dict[str, Tensor]:
-    """Return each camera's images, (B, T, ...), those of latents by a function of (N, ...)."""
-    return {
-        name: _by_frame(x, function) if spec.cameras[name].kind == "latent" else x
-        for name, x in images.items()
-    }
-
-
-def _by_frame(images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    changed = function(images.flatten(0, 1))
-    return changed.reshape(*images.shape[:2], *changed.shape[1:])
+    latents = Latents(spec, autoencoder)
+    images = {n: i for n, i in clip.images.items() if spec.cameras[n].kind == "latent"}
+    return Frames(images=latents.decode(latents.encode(images)), vectors={}, outcome={})

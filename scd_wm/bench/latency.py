@@ -98,15 +98,35 @@ CASES: dict[str, LatencyConfig] = {
 can. `scd_wm.commands.bench` names them too."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The sizes of a run's model.
+
+    Raises:
+        ValueError: If `sampler_steps` is below 1.
+    """
+
+    run: str  # or an export, or the name of a shipped model
+    sampler_steps: int | None = None  # None: the model's own
+
+    def __post_init__(self) -> None:
+        if self.sampler_steps is not None:
+            check_at_least_1(self, "sampler_steps")
+
+    def entries(self) -> list[Entry]:
+        """Return the models to compare."""
+        return models.run_entries(self.run, self.sampler_steps)
+
+
 def bench_latency(
-    config: LatencyConfig | None = None,
+    config: LatencyConfig | RunConfig | None = None,
     options: BenchOptions | None = None,
     out: str | Path | None = None,
 ) -> Result:
     """Time one imagined frame.
 
     Args:
-        config: Sizes; None takes those of "short".
+        config: Sizes, or the run that has them; None takes those of "short".
         options: How to measure; None takes the defaults.
         out: A JSON file for the result; None writes none.
 
@@ -114,7 +134,8 @@ def bench_latency(
         What is written to `out`.
 
     Raises:
-        ValueError, OSError: If a size does not fit, or `out` cannot be written.
+        ValueError, OSError: If a size does not fit, there is no such run, or `out` cannot be
+            written.
     """
     config = LatencyConfig() if config is None else config
     options = BenchOptions() if options is None else options
@@ -141,7 +162,8 @@ def time_frames(
     names = [entry.name for entry in entries]
     ratios = results.ratio_columns(turns, names, options.device)
     for row, entry, own, against in zip(rows, entries, turns, ratios, strict=True):
-        flops, counted = batch * cost.frame(entry.sizes), row.pop("counted")
+        flops = batch * cost.frame(entry.sizes) if entry.is_in_cost_model else None
+        counted = row.pop("counted")
         row |= results.time_columns(own)
         row |= results.work_columns(result, row, options, model_flops=flops, counted=counted)
         row |= against
@@ -165,7 +187,9 @@ def _stepper(entry: Entry, batch: int, options: BenchOptions) -> tuple[Callable[
         "threads": torch.get_num_threads(),
         "engine": chosen(plain, options.engine),
         "parameters": models.num_parameters(plain),
-        "sequential_layers": cost.sequential_layers(entry.sizes),
+        "sequential_layers": cost.sequential_layers(entry.sizes)
+        if entry.is_in_cost_model
+        else None,
         "counted": count_flops(_step(plain, entry, batch, options)),  # knows torch's own layers
     }
     return _step(model, entry, batch, options), row
@@ -188,7 +212,7 @@ def _step(
 COLUMNS: tuple[results.Column, ...] = (
     ("model", lambda row: row["model"]),
     ("M params", lambda row: results.shown_number(row["parameters"] / 1e6)),
-    ("layers in turn", lambda row: str(row["sequential_layers"])),
+    ("layers in turn", lambda row: str(row["sequential_layers"] or "")),
     ("CPU ms a frame", lambda row: results.shown_spread(row["cpu_s"], 1e3)),
     ("wall ms", lambda row: results.shown_number(1e3 * row["wall_s"]["median"])),
     ("frames / CPU s", lambda row: results.shown_number(row["frames_per_cpu_s"])),

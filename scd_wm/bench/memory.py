@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm import imagination
 from scd_wm.bench import models, results
@@ -20,6 +19,7 @@ from scd_wm.bench.options import BenchOptions, check_at_least_1, check_out
 from scd_wm.bench.resident import MIB, in_fresh_process, resident_mib
 from scd_wm.bench.results import Result, Row
 from scd_wm.imagination import Frames
+from scd_wm.progress import progress_bar
 
 SAMPLES = 20  # readings of memory in a long rollout
 START = 0.1  # share of it after which memory should stand still
@@ -99,7 +99,7 @@ def long_rollout(entry: Entry, config: MemoryConfig, options: BenchOptions) -> R
     state = imagination.begin(model, models.history(entry, 1, options, entry.config.window))
     action = models.actions(entry, 1, options)
     every, is_finite, readings = max(1, config.frames // SAMPLES), True, []
-    for index in tqdm(range(1, config.frames + 1), desc=entry.name, unit="frame"):
+    for index in progress_bar(range(1, config.frames + 1), desc=entry.name, unit="frame"):
         frames = imagination.step(model, state, action)
         if index % every == 0 or index == config.frames:
             is_finite = is_finite and _is_finite(frames) and bool(state.last.isfinite().all())

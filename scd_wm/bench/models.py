@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
+from scd_wm.training import files
+from scd_wm.training.checkpoint import CONFIG, build_model, check_folder
 
 MODES = ("prefix", "token_concat", "entangled")
 ACTION_DIM = 4
@@ -40,7 +43,7 @@ class Entry:
 
     spec: Spec
     config: WorldModelConfig
-    mode: str  # of MODES
+    mode: str  # of MODES, or another that a run has
 
     @property
     def name(self) -> str:
@@ -54,6 +57,14 @@ class Entry:
     def num_tokens(self) -> int:
         """Tokens P of a frame."""
         return FrameLayout(self.spec, self.config.patch_size).num_tokens
+
+    @property
+    def is_in_cost_model(self) -> bool:
+        """Whether the cost model knows how such a model makes a frame."""
+        c = self.config
+        return (
+            self.mode in MODES and c.fed_level is None and c.solver == "euler" and c.guidance == 1
+        )
 
     @property
     def sizes(self) -> cost.Sizes:
@@ -87,6 +98,25 @@ def entry(spec: Spec, config: WorldModelConfig, mode: str) -> Entry:
     if mode == "entangled":
         return Entry(spec=spec, config=replace(config, arch="entangled"), mode=mode)
     return Entry(spec=spec, config=replace(config, context_mode=mode), mode=mode)
+
+
+def run_entries(run: str | Path, num_steps: int | None = None) -> list[Entry]:
+    """Return the model of a run or export, and beside it the entangled one of its sizes.
+
+    Args:
+        run: Where it is, or the name of a shipped one.
+        num_steps: Sampler steps; None takes the model's own.
+
+    Raises:
+        FileNotFoundError, ValueError: If there is none.
+    """
+    folder = check_folder(run)
+    model = build_model(files.read_json(folder / CONFIG), folder / CONFIG)
+    spec, own = model.spec, replace(model.config, num_steps=num_steps or model.config.num_steps)
+    if own.arch == "entangled":
+        return [Entry(spec=spec, config=own, mode="entangled")]
+    plain = replace(own, context_mode="prefix", fed_level=None, resume_layer=0, guidance=1)
+    return [Entry(spec=spec, config=own, mode=own.context_mode), entry(spec, plain, "entangled")]
 
 
 def build(entry: Entry, options: BenchOptions) -> WorldModel:
@@ -153,12 +183,7 @@ def history(entry: Entry, batch: int, options: BenchOptions, num_frames: int) ->
     """Return random clips, (B, F), on the device and in the precision of the options."""
     random, shape = torch.Generator().manual_seed(0), (batch, num_frames)
     spec = entry.spec
-    images = {
-        name: torch.randint(
-            0, 256, (*shape, c.height, c.width, c.channels), generator=random, dtype=torch.uint8
-        )
-        for name, c in spec.cameras.items()
-    }
+    images = {name: _image(c, shape, random) for name, c in spec.cameras.items()}
     vectors = {k: torch.randn(*shape, v.dim, generator=random) for k, v in spec.vectors.items()}
     outcome = {name: torch.zeros(shape) for name in spec.outcomes}
     clip = Clip(
@@ -172,6 +197,13 @@ def history(entry: Entry, batch: int, options: BenchOptions, num_frames: int) ->
     dtype = options.torch_dtype
     clip = clip.map(lambda x: x.to(dtype) if x.is_floating_point() else x)
     return clip.to(options.device)
+
+
+def _image(camera: CameraSpec, shape: tuple[int, int], random: torch.Generator) -> Tensor:
+    size = (*shape, camera.height, camera.width, camera.channels)
+    if camera.kind == "latent":
+        return torch.randn(size, generator=random)
+    return torch.randint(0, 256, size, generator=random, dtype=torch.uint8)
 
 
 def actions(entry: Entry, batch: int, options: BenchOptions) -> Tensor:

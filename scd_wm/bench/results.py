@@ -52,7 +52,7 @@ def time_columns(turns: Sequence[Turn], units: float = 1.0) -> Row:
 
 
 def work_columns(
-    result: Result, row: Row, options: BenchOptions, *, model_flops: float, counted: float
+    result: Result, row: Row, options: BenchOptions, *, model_flops: float | None, counted: float
 ) -> Row:
     """Return operations of a unit beside its time: the cost model's and what torch ran.
 
@@ -60,13 +60,13 @@ def work_columns(
         result: Has the measured peak.
         row: Has the times of a unit.
         options: How it was measured.
-        model_flops: Operations of a unit by the cost model.
+        model_flops: Operations of a unit by the cost model; None where it does not know them.
         counted: Operations of a unit that the counter saw.
     """
     clock = "cpu_s" if options.device == "cpu" else "wall_s"
     rate = counted / GIGA / row[clock]["median"]
     return {
-        "model_gflop": model_flops / GIGA,
+        "model_gflop": None if model_flops is None else model_flops / GIGA,
         "counted_gflop": counted / GIGA,
         "gflop_per_s": rate,
         "share_of_peak": rate / result["gemm_peak"][options.dtype]["gflop_per_s"],

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
+
+from scd_wm.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ def take_turns(
         For each contestant, its turns in order.
     """
     turns: list[list[Turn]] = [[] for _ in contestants]
-    with tqdm(total=(rounds + 1) * len(contestants), desc=what, unit="turn") as bar:
+    with progress_bar(total=(rounds + 1) * len(contestants), desc=what, unit="turn") as bar:
         for index in range(rounds + 1):
             gc.collect()  # what is left of the round before falls on nobody
             for contestant, counted in zip(contestants, turns, strict=True):
-                bar.set_postfix_str(contestant.name)
+                bar.set_postfix_str(contestant.name, refresh=False)
                 turn = one_turn(contestant, turn_s if index else warm_up_s, device)
                 if index:
                     counted.append(turn)

@@ -53,6 +53,7 @@ def _add_latency(kinds: Commands) -> argparse.ArgumentParser:
     what = "Time one imagined frame of one rollout whose history is full."
     parser = command(kinds, "latency", what, run_latency)
     parser.add_argument("--case", choices=CASES, default="short", help="sizes to start from")
+    parser.add_argument("--run", metavar="RUN", help="run or model to take all sizes from instead")
     _size(parser, "--dim", "width of the models")
     _frame_sizes(parser)
     _size(parser, "--sampler-steps", "of a frame")
@@ -208,9 +209,16 @@ def run_latency(args: argparse.Namespace) -> None:
     """Run `bench latency`."""
     from scd_wm.bench import latency
 
-    config = latency.QUICK if args.quick else latency.CASES[args.case]
-    config = _changed(config, args, "dim", "tokens", "history", "sampler_steps")
-    config = config.restricted(args.modes, args.layers)
+    config: latency.LatencyConfig | latency.RunConfig
+    if args.run is not None:
+        sizes = ("dim", "tokens", "history", "layers", "modes")
+        if given := [f"--{name}" for name in sizes if getattr(args, name) is not None]:
+            raise ValueError(f"a run has sizes of its own: leave out {given[0]} or --run")
+        config = latency.RunConfig(run=args.run, sampler_steps=args.sampler_steps)
+    else:
+        case = latency.QUICK if args.quick else latency.CASES[args.case]
+        case = _changed(case, args, "dim", "tokens", "history", "sampler_steps")
+        config = case.restricted(args.modes, args.layers)
     _show(latency.lines, latency.bench_latency(config, _options(args), args.out))
 
 

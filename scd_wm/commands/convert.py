@@ -44,7 +44,7 @@ def add_convert(commands: Commands) -> argparse.ArgumentParser:
         metavar="N",
         default=3,
         help="of compression, 1 to 22: smaller, slower to write; 0: none, fastest to read if the "
-        "disk is fast",
+        "disk is fast; of what is written now: episodes that are there stay as they are",
     )
     parser.add_argument(
         "--verify",
@@ -71,6 +71,11 @@ def run_convert(args: argparse.Namespace) -> None:
         verify=args.verify,
     )
     show_table(f"converted {args.source} to {args.target}", _rows(summary))
+    for level, count in summary.get("kept_at_other_levels", {}).items():
+        print(
+            f"  {count} episodes stay as they were written, at level {level} and not {args.level}; "
+            "--overwrite writes them anew"
+        )
     lines = [*summary.get("left_out", ()), *summary["damaged_episodes"]]
     more = [f"and {len(lines) - DAMAGED_SHOWN} more"] if len(lines) > DAMAGED_SHOWN else []
     for line in (*lines[:DAMAGED_SHOWN], *more):

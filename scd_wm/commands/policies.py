@@ -36,6 +36,13 @@ def add_train_policy(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--episodes", type=int, metavar="N", help="only the first so many; default: all"
     )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        metavar="X",
+        default=0.0,
+        help="share of episodes not trained on, to report the loss on; it chooses no checkpoint",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", default=100, help="sequences")
     parser.add_argument(
         "--learning-rate", type=float, metavar="X", default=1e-3, help="at first; falls to 0"
@@ -63,6 +70,7 @@ def run_train_policy(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         minutes=args.minutes,
         episodes=args.episodes,
+        held_out=args.held_out,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         hidden=args.hidden,

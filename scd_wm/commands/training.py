@@ -28,13 +28,18 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="RUN", required=True, help="run folder to write"
     )
-    parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size and recipe")
+    parser.add_argument("--preset", choices=PRESETS, help="size and recipe; default: tiny")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--steps", type=int, metavar="N", help="in all; default: the preset's")
     limit.add_argument(
         "--minutes", type=float, metavar="M", help="of training in all, over all resumes"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest checkpoint")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from RUN's newest checkpoint, with its settings: of these only --steps or "
+        "--minutes and how often it reports may be given anew",
+    )
     parser.add_argument("--init", type=Path, metavar="RUN", help="run or model to start from")
     parser.add_argument(
         "--autoencoder",
@@ -42,7 +47,10 @@ def add_train(commands: Commands) -> argparse.ArgumentParser:
         help="train on latents of this frozen autoencoder: a folder, or an id on the model hub",
     )
     parser.add_argument(
-        "--held-out", type=float, metavar="X", default=0.1, help="share of episodes not trained on"
+        "--held-out",
+        type=float,
+        metavar="X",
+        help="share of episodes not trained on; default: 0.1",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="default: the preset's")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")

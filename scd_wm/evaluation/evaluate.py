@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm.clip import Clip, collate
 from scd_wm.evaluation.clips import ClipPlace, ClipSource, choose_clips, fitting_horizons
@@ -57,6 +56,7 @@ from scd_wm.evaluation.tables import (
     real_outcomes,
 )
 from scd_wm.imagination import Frames
+from scd_wm.progress import progress_bar
 from scd_wm.spec import Spec
 
 Ceiling = Callable[[Clip], Frames]
@@ -257,7 +257,9 @@ def _score_all(
     parts: list[Table] = []
     readings: list[Table] = []
     real: list[Table] = []
-    with tqdm(total=len(plan.places), desc="evaluate", unit="clip", disable=not progress) as bar:
+    with progress_bar(
+        total=len(plan.places), desc="evaluate", unit="clip", disable=not progress
+    ) as bar:
         for rows in plan.batches:
             clip = read_clips(source, plan.places[rows], plan.clip_len)
             imagined = _imagine_batch(models, clip, rows, plan)

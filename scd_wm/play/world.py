@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scd_wm import imagination
 from scd_wm.autoencoder.base import FrameAutoencoder
-from scd_wm.autoencoder.frames import decode_step, encode_clip
+from scd_wm.autoencoder.frames import decode_frames, encode_clip
 from scd_wm.clip import Clip, collate
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.imagination import Frames, RolloutState
@@ -100,7 +100,7 @@ class World:
         actions = torch.from_numpy(action)[None]
         frames = imagination.step(self.model, state, actions, num_steps, solver)
         if self.autoencoder is not None:
-            frames = decode_step(frames, self.autoencoder, self.model.spec)
+            frames = decode_frames(frames, self.autoencoder, self.model.spec)
         return _shown(frames, self.cameras)
 
     def recorded(self, episode: int, frame: int) -> Shown:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from tqdm import tqdm
 
 from scd_wm.evaluate_run import check_out
 from scd_wm.evaluation.ranking import estimate_text
@@ -29,6 +28,7 @@ from scd_wm.policy_evaluation.opening import open_stage
 from scd_wm.policy_evaluation.playing import Batch, Judge, Stage, batches, play_batch
 from scd_wm.policy_evaluation.real_table import RealTable
 from scd_wm.policy_evaluation.results import Results, verdict
+from scd_wm.progress import progress_bar
 from scd_wm.report.build import write_bytes
 from scd_wm.report.items import EpisodeFilm
 from scd_wm.report.policies_page import render_policies
@@ -138,9 +138,9 @@ def _play_all(
     mine = range(accelerator.process_index, len(work), accelerator.num_processes)
     total = sum(len(work[index][1]) for index in mine) * (1 + len(IMAGINED))
     played = []
-    with tqdm(total=total, unit="episode", disable=not accelerator.is_main_process) as bar:
+    with progress_bar(total=total, unit="episode", disable=not accelerator.is_main_process) as bar:
         for index in mine:
-            bar.set_postfix_str(work[index][0].said.name)
+            bar.set_postfix_str(work[index][0].said.name, refresh=False)
             played.append((index, play_batch(stage, *work[index], bar)))
     together = gather_object(played)
     return [batch for _, batch in sorted(together, key=lambda pair: pair[0])]

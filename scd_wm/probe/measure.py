@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm.clip import Clip
 from scd_wm.probe.config import ProbeConfig
@@ -29,6 +28,7 @@ from scd_wm.probe.interventions import (
 )
 from scd_wm.probe.protocol import ProbedDiffuser, ProbedFrames
 from scd_wm.probe.watch import Seen, Tick, read_batches, watch
+from scd_wm.progress import progress_bar
 
 Array = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def probe(
     num_layers = len(diffuser.blocks)
     changes = interventions(num_layers, config)
     passes = len(clips) * (1 + 1 + 3 * num_layers + len(changes))
-    with tqdm(total=passes, desc="probe", unit="pass", disable=not progress) as bar:
+    with progress_bar(total=passes, desc="probe", unit="pass", disable=not progress) as bar:
         seen = watch(diffuser, clips, config, bar.update)
         losses = probe_losses(diffuser, clips, config, bar.update)
         samples = probe_samples(diffuser, clips, config, changes, bar.update)

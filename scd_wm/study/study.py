@@ -105,17 +105,27 @@ def _check_data(config: StudyConfig) -> None:
 
 def _claim(out: Path, config: StudyConfig) -> None:
     """Make `out`, or raise FileExistsError if it holds something other than this study."""
-    settings = {k: v for k, v in config.to_json().items() if k not in FREE_TO_CHANGE}
-    settings = json.loads(json.dumps(settings))
+    settings = _settings(config)
     if not (out / SETTINGS).is_file():
         check_out(out, FORMAT)
-    elif (there := files.read_json(out / SETTINGS)) != settings:
-        changed = [k for k in settings if there.get(k) != settings[k]]
+    elif changed := [k for k, v in _begun_with(out).items() if v != settings.get(k)]:
         raise FileExistsError(
             f"{out} holds a study with other settings ({', '.join(changed)}); choose another folder"
         )
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / SETTINGS, settings)
+
+
+def _settings(config: StudyConfig) -> dict[str, Any]:
+    settings = {k: v for k, v in config.to_json().items() if k not in FREE_TO_CHANGE}
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _begun_with(out: Path) -> dict[str, Any]:
+    """Return the settings of a study; those that came after it was begun have their defaults."""
+    unsaid, there = _settings(StudyConfig()), files.read_json(out / SETTINGS)
+    options = {**unsaid["options"], **there.get("options", {})}
+    return {**unsaid, **there, "options": options}
 
 
 def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:

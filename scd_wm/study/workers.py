@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from scd_wm.child_process import end_with_parent
+from scd_wm.progress import progress_bar
 from scd_wm.study.runs import Job
 from scd_wm.training.stop import StopRequest
 
@@ -73,11 +74,10 @@ def log_of(job: Job) -> Path:
 def _bar(jobs: Sequence[Job]) -> tqdm:
     """Return a bar over the training steps of all runs."""
     print(f"training {len(jobs)} runs; each writes to {jobs[0].out / LOGS}", flush=True)
-    return tqdm(
+    return progress_bar(
         total=sum(job.steps for job in jobs),
         initial=sum(job.steps_done for job in jobs),
         unit="step",
-        mininterval=0.5 if sys.stderr.isatty() else 60,
     )
 
 

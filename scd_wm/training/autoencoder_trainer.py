@@ -16,10 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from scd_wm.autoencoder.conv import ConvAutoencoder
 from scd_wm.autoencoder.folder import WEIGHTS
+from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import copy_tensors
 from scd_wm.training.stop import StopRequest
@@ -112,7 +112,9 @@ def fit(
     state = FitState(autoencoder.train(), optimizer)
     _load(state, out / CHECKPOINT)
     start, saved_s = time.perf_counter() - state.elapsed_s, state.elapsed_s
-    bar = tqdm(total=100, desc="fit", unit="%", bar_format="{desc} {bar} {elapsed}<{remaining}")
+    bar = progress_bar(
+        total=100, desc="fit", unit="%", bar_format="{desc} {bar} {elapsed}<{remaining}"
+    )
     with bar, StopRequest() as stop:
         while state.progress(config) < 1 and not stop.is_set:
             for group in optimizer.param_groups:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from scd_wm.autoencoder.folder import read_tensors as read_tensors  # beside what writes them
+from scd_wm.autoencoder.folder import read_tensors as read_tensors
+from scd_wm.autoencoder.folder import write_tensors as write_tensors
 
 
 def temporary(path: Path) -> Path:
@@ -87,11 +87,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{path} must hold a JSON object, it holds a {type(data).__name__}")
     return data
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name as a safetensors file."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def replace_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.memory import MEMORY_BYTES
 from scd_wm.datasets.options import DataOptions
 from scd_wm.memory_setup import keep_freed_memory
-from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.world_model import WorldModel
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (
@@ -34,13 +33,13 @@ from scd_wm.training.checkpoint import (
     CONFIG,
     EXPORT,
     Autoencoder,
-    checkpoints,
     save_pretrained,
 )
-from scd_wm.training.config import FREE_ON_RESUME, TrainConfig
+from scd_wm.training.config import TrainConfig
 from scd_wm.training.provenance import versions
 from scd_wm.training.recipes import recipe
-from scd_wm.training.run_data import describe_data, differences, split_data
+from scd_wm.training.resume import Defaults, check_out, check_same
+from scd_wm.training.run_data import describe_data, split_data
 from scd_wm.training.run_log import check_tensorboard, read_log
 from scd_wm.training.run_setup import (
     Init,
@@ -74,7 +73,7 @@ class _Plan:
 def train_run(
     data: str | Path,
     out: str | Path,
-    preset: str = "tiny",
+    preset: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     overrides: Sequence[str] = (),
@@ -85,7 +84,7 @@ def train_run(
     tensorboard: bool = False,
     dry_run: bool = False,
     seed: int | None = None,
-    held_out: float = 0.1,
+    held_out: float | None = None,
     autoencoder: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a world model on a data set.
@@ -93,11 +92,12 @@ def train_run(
     Args:
         data: Path of the data set.
         out: The run folder.
-        preset: Name in `scd_wm.training.recipes`.
+        preset: Name in `scd_wm.training.recipes`; "tiny" if not given.
         steps: Optimiser steps in all; the recipe's if neither this nor `minutes` is given.
         minutes: Of training in all, over all resumes.
         overrides: "key=value" changes to the recipe's model and training.
-        resume: Continue in a run folder, from its newest checkpoint.
+        resume: Continue in a run folder, from its newest checkpoint. What is not given is as the
+            run has it; what is given must be the same, but for the limit and how often it reports.
         init: A run or exported model whose weights, configuration, spec and statistics to start
             from.
         options: What to use of the data. Cameras and vectors of None are all, or those of `init`;
@@ -107,7 +107,8 @@ def train_run(
         tensorboard: Also write TensorBoard events.
         dry_run: Print configuration and sizes, then stop; writes nothing.
         seed: Of the run; the recipe's if not given.
-        held_out: Share of the episodes that are kept out of training, at least one; 0 for none.
+        held_out: Share of the episodes that are kept out of training, at least one; 0 for none, a
+            tenth if not given.
         autoencoder: Folder or hub id of a frozen autoencoder (`load_autoencoder`), on whose latents
             the world model is trained. None is that of `init` or of the resumed run, if any.
 
@@ -123,18 +124,21 @@ def train_run(
             resumed run has other settings than before, or loss or gradient is not finite.
     """
     keep_freed_memory()
-    out, stored = Path(out), None if dry_run else _check_out(Path(out), resume)
+    out = Path(out)
+    stored = check_out(out, resume) if resume or not dry_run else None
     if tensorboard:
         check_tensorboard()
+    begun = Defaults.of(stored)
+    preset, init = preset or begun.preset, init or begun.init
     initial = Init.load(init)
     encoder = choose_autoencoder(autoencoder, initial, out if resume else None)
     start = recipe(preset) if encoder is None else recipe(preset).on_latents()
+    start = begun.recipe(start, None if initial is None else initial.model.config)
     chosen = configure(start, initial, overrides, steps, minutes, seed)
-    options = DataOptions() if options is None else options
     accelerator = make_accelerator()
     with accelerator.main_process_first():  # the first to open video decodes it for all
-        dataset = open_data(data, options, chosen, initial, memory_bytes)
-        part, rest = split_data(dataset, held_out)
+        dataset = open_data(data, begun.fill(options), chosen, initial, memory_bytes)
+        part, rest = split_data(dataset, begun.held_out if held_out is None else held_out)
         part = as_seen(part, encoder)
         rest = None if rest is None else as_seen(rest, encoder)
         spec = make_spec(part, initial)
@@ -157,7 +161,7 @@ def train_run(
         config["teacher"] = model.few_steps.teacher_fingerprint()
     plan = _Plan(model, chosen.train, part, rest, json.loads(json.dumps(config)), encoder)
     if stored is not None:
-        _check_same(stored, plan.config, out)
+        check_same(stored, plan.config, out)
     if accelerator.is_main_process:
         _print_plan(plan)
     return plan.config if dry_run else _train(plan, out, accelerator, tensorboard)
@@ -190,54 +194,8 @@ def _train(plan: _Plan, out: Path, accelerator: Accelerator, tensorboard: bool) 
         )
         files.write_json(out / SUMMARY, summary)
         if not summary["finished"]:
-            print(f"stopped after step {state.step}: go on with the same command and --resume")
+            print(f"stopped after step {state.step}: go on with --resume")
     return summary
-
-
-def _check_out(out: Path, resume: bool) -> dict[str, Any] | None:
-    """Return the configuration of the run to continue, or None where there is none yet."""
-    if out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out} is a file; choose another folder")
-    if resume and not out.is_dir():
-        raise FileNotFoundError(f"nothing to resume: no folder {out}")
-    is_run = (out / CONFIG).is_file()
-    if out.is_dir() and not is_run and any(not p.name.startswith(".") for p in out.iterdir()):
-        raise FileExistsError(
-            f"{out} is not a run folder; it has {files.describe_folder(out)}; choose another folder"
-        )
-    found = checkpoints(out)
-    if found and not resume:
-        raise FileExistsError(
-            f"{out} holds a run with checkpoints up to {found[-1].name}; resume it (--resume) or "
-            "choose another folder"
-        )
-    return files.read_json(out / CONFIG) if resume and is_run else None
-
-
-def _check_same(stored: dict[str, Any], config: dict[str, Any], out: Path) -> None:
-    """Raise ValueError if a resumed run would change what its weights depend on."""
-
-    def fixed(c: dict[str, Any]) -> dict[str, Any]:
-        model = _with_defaults(WorldModelConfig, c.get("model", {}))
-        training = _with_defaults(TrainConfig, c.get("train", {}))
-        training = {k: v for k, v in training.items() if k not in FREE_ON_RESUME}
-        data = {k: v for k, v in c.get("data", {}).items() if k != "path"}
-        kept = {k: v for k, v in (c.get("autoencoder") or {}).items() if k != "source"}
-        settings = {"model": model, "train": training, "data": data, "autoencoder": kept}
-        return {**c, **settings, "versions": None}
-
-    changed = differences(fixed(stored), fixed(config))
-    if changed:
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise ValueError(
-            f"cannot resume {out} with other settings: {changed[0]}{more}; repeat the command as "
-            "it was, or start from its weights in another folder (--init)"
-        )
-
-
-def _with_defaults(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """Add the settings that came after a run began, whose defaults leave it as it was."""
-    return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
 
 
 def _loader(part: RobotDataset, config: TrainConfig, accelerator: Accelerator) -> ClipLoader:
@@ -288,7 +246,7 @@ def _print_plan(plan: _Plan) -> None:
     for reason in plan.part.info.skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     for section in ("model", "train", "data"):
-        values = {k: v for k, v in plan.config[section].items() if k != "held_out"}
+        values = {k: v for k, v in plan.config[section].items() if k not in ("held_out", "parts")}
         print(f"{section}: " + " ".join(f"{k}={v}" for k, v in values.items()))
     counts: Counter[str] = Counter()
     for name, parameter in plan.model.named_parameters():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,34 @@ from scd_wm.training.checkpoint import CONFIG, check_folder
 SPLIT_SEED = 0  # of the choice of held-out episodes: the same for runs of different seeds
 
 
-def split_data(dataset: RobotDataset, share: float) -> tuple[RobotDataset, RobotDataset | None]:
-    """Return the episodes to train on and those held out, which is None for a share of 0.
+def split_data(
+    dataset: RobotDataset, held_out: float | Collection[str]
+) -> tuple[RobotDataset, RobotDataset | None]:
+    """Return the episodes to train on and those held out, None if there are none.
+
+    Args:
+        dataset: What to split.
+        held_out: Share of the episodes, or their names, as an earlier split chose them.
 
     Raises:
         ValueError: If the share is not in [0, 1), or there is one episode only.
     """
-    if share == 0:
+    if not isinstance(held_out, float | int):
+        return _divide(dataset, [episode.name not in held_out for episode in dataset.episodes])
+    if held_out == 0:
         return dataset, None
     if len(dataset.episodes) == 1:
         raise ValueError(f"{dataset.info.path} has one episode: give held_out=0 to train on it")
-    return dataset.split(share, SPLIT_SEED)
+    return dataset.split(held_out, SPLIT_SEED)
+
+
+def _divide(
+    dataset: RobotDataset, is_trained_on: Sequence[bool]
+) -> tuple[RobotDataset, RobotDataset | None]:
+    kinds: dict[bool, list[int]] = {True: [], False: []}
+    for i, kind in enumerate(is_trained_on):
+        kinds[kind].append(i)
+    return dataset.subset(kinds[True]), dataset.subset(kinds[False]) if kinds[False] else None
 
 
 def describe_data(
@@ -38,6 +57,7 @@ def describe_data(
         "path": str(path),
         "format": dataset.info.format,
         "fingerprint": fingerprint(dataset),
+        "parts": {part.prefix: part.fingerprint for part in _parts(dataset)},
         "cameras": list(dataset.cameras),
         "vectors": list(dataset.vectors),
         "image_sizes": {name: list(size) for name, size in dataset.image_sizes.items()},
@@ -53,9 +73,35 @@ def fingerprint(dataset: RobotDataset) -> str:
 
     Of the names and lengths of all episodes, and the actions of the first and the last.
     """
-    episodes = [(e.name, e.num_actions) for e in dataset.info.episodes]
-    digest = hashlib.sha256(json.dumps(episodes).encode())
-    for index in (0, len(dataset.episodes) - 1):
+    all_of_it = range(len(dataset.info.episodes))
+    return _fingerprint(dataset, "", all_of_it, range(len(dataset.episodes)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was mixed with others, or a whole data set."""
+
+    prefix: str  # of the names of its episodes
+    fingerprint: str  # that it has if it is opened alone
+    used: list[int]  # indices of its episodes among those in use
+
+
+def _parts(dataset: RobotDataset) -> list[_Part]:
+    """Return the parts of which episodes are in use."""
+    place, parts = {index: i for i, index in enumerate(dataset.indices)}, []
+    for prefix, episodes in dataset.parts.items():
+        used = [place[index] for index in episodes if index in place]
+        if used:
+            parts.append(_Part(prefix, _fingerprint(dataset, prefix, episodes, used), used))
+    return parts
+
+
+def _fingerprint(dataset: RobotDataset, prefix: str, part: range, used: Sequence[int]) -> str:
+    """Return the hash of a part: of all its episodes in the source, and of those in use."""
+    episodes = dataset.info.episodes[part.start : part.stop]
+    own = [(e.name.removeprefix(prefix), e.num_actions) for e in episodes]
+    digest = hashlib.sha256(json.dumps(own).encode())
+    for index in (used[0], used[-1]):
         digest.update(dataset.arrays(index).actions.tobytes())
     return digest.hexdigest()[:16]
 
@@ -68,20 +114,15 @@ def open_run_data(run: str | Path, path: str | Path | None = None) -> RobotDatas
 
     Args:
         run: A run folder or an exported model.
-        path: The data set; None is the one of training. If it is that one, wherever it lies, the
-            episodes held out of training are chosen, else all.
+        path: The data set; None is the one of training. Of that one, wherever it lies, and of parts
+            that both are mixed of, the episodes held out of training are chosen; of other data all.
 
     Raises:
         FileNotFoundError: If there is nothing at `run` or `path`.
         KeyError: If the data lacks a camera or vector of the model.
         ValueError: If the data does not fit the model, or training held no episode of it out.
     """
-    trained, rest = open_run_parts(run, path)
-    if rest is None:
-        raise ValueError(
-            f"{run} was trained on all episodes of {trained.info.path}; use other data"
-        )
-    return rest
+    return _open_parts(run, path)[1]
 
 
 def open_evaluated(
@@ -92,12 +133,21 @@ def open_evaluated(
     Raises:
         FileNotFoundError, KeyError, ValueError: As `open_run_data`.
     """
-    held_out = open_run_data(run, data)
-    trained, _ = open_run_parts(run, data)
-    if {e.name for e in trained.episodes} & {e.name for e in held_out.episodes}:
+    trained, held_out = _open_parts(run, data)
+    if held_out is trained:
         return None, held_out
     trained.prepare()
     return trained, held_out
+
+
+def _open_parts(run: str | Path, path: str | Path | None) -> tuple[RobotDataset, RobotDataset]:
+    """Return what `open_run_parts` does, if there is an episode that the model never saw."""
+    trained, rest = open_run_parts(run, path)
+    if rest is None:
+        raise ValueError(
+            f"{run} was trained on all episodes of {trained.info.path}; use other data"
+        )
+    return trained, rest
 
 
 def open_run_parts(
@@ -110,8 +160,8 @@ def open_run_parts(
         path: The data set; None is the one of training.
 
     Returns:
-        Of the data of training, wherever it lies, the episodes trained on and those held out, None
-        if there are none; of other data twice all of it.
+        Of data with episodes trained on, wherever it lies, these and all others, None if there are
+        none; of other data twice all of it.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: As `open_run_data`.
@@ -130,19 +180,34 @@ def open_run_parts(
         image_size=options.image_size or common_image_size(spec),
     )
     spec.check_same_layout(layout_spec(dataset), f"data set {path}")
-    if data.get("fingerprint") != fingerprint(dataset):
+    seen = _seen(data, dataset)
+    if not any(seen):
+        if "parts" not in data and str(data.get("format")).startswith("mixture"):
+            print(
+                f"{run} was trained on a mixture, {data['path']}, and does not say of what: if "
+                f"{path} is a part of it, some of these episodes were trained on",
+                file=sys.stderr,
+            )
         return dataset, dataset
-    if not data["held_out"]:
-        return dataset, None
-    held_out = {*data["held_out"]}
-    trained = [e.name for e in dataset.episodes if e.name not in held_out]
-    return select_episodes(dataset, trained), select_episodes(dataset, data["held_out"])
+    return _divide(dataset, seen)
 
 
-def select_episodes(dataset: RobotDataset, names: Sequence[str]) -> RobotDataset:
-    """Return the data set with only the episodes of these names."""
-    index = {episode.name: i for i, episode in enumerate(dataset.episodes)}
-    return dataset.subset([index[name] for name in names])
+def _seen(data: Mapping[str, Any], dataset: RobotDataset) -> list[bool]:
+    """Return whether each episode was trained on, by what config.json says about the data.
+
+    A part may be in a mixture twice; it is then trained on unless both are held out.
+    """
+    whole = data.get("fingerprint")
+    held_out, trained_parts = {*data.get("held_out", ())}, data.get("parts", {"": whole})
+    if whole == fingerprint(dataset):
+        return [episode.name not in held_out for episode in dataset.episodes]
+    seen = [False] * len(dataset.episodes)
+    for part in _parts(dataset):
+        trained_as = [name for name, mark in trained_parts.items() if mark == part.fingerprint]
+        for i in part.used:
+            own = dataset.episodes[i].name.removeprefix(part.prefix)
+            seen[i] = any(f"{name}{own}" not in held_out for name in trained_as)
+    return seen
 
 
 def layout_spec(dataset: RobotDataset) -> Spec:

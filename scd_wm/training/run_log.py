@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.config import TrainConfig
 from scd_wm.training.state import TrainState
@@ -132,12 +132,11 @@ class _Window:
 def _bar(config: TrainConfig, state: TrainState, is_shown: bool) -> tqdm:
     """Return a bar over steps, or over seconds where minutes limit the run."""
     limit_s = None if config.minutes is None else 60 * config.minutes
-    return tqdm(
+    return progress_bar(
         total=config.steps if limit_s is None else limit_s,
         initial=state.step if limit_s is None else min(state.elapsed_s, limit_s),
         bar_format="{percentage:3.0f}%|{bar:20}| {desc}  [{elapsed}<{remaining}]",
         disable=not is_shown,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
     )
 
 

@@ -78,22 +78,24 @@ def configure(
     minutes: float | None,
     seed: int | None,
 ) -> Recipe:
-    """Return the recipe with what was asked for; an initial model brings its own configuration."""
-    training, model = start.train, start.model if init is None else init.model.config
+    """Return the recipe with what was asked for."""
+    training, model = start.train, start.model
     if steps is not None or minutes is not None:
         training = replace(training, steps=steps, minutes=minutes)
-    elif any(text.startswith(("minutes=", "train.minutes=")) for text in overrides):
-        overrides = ["steps=none", *overrides]  # in place of the recipe's limit
+    else:
+        for limit, other in (("minutes", "steps"), ("steps", "minutes")):
+            if any(text.startswith((f"{limit}=", f"train.{limit}=")) for text in overrides):
+                overrides = [f"{other}=none", *overrides]  # in place of the recipe's limit
     if seed is not None:
         training = replace(training, seed=seed)
     configs = apply_overrides(overrides, {"model": model, "train": training})
     model, training = configs["model"], configs["train"]
-    if training.distill_steps:
-        if init is None:
-            raise ValueError(
-                f"distill_steps={training.distill_steps} learns from a trained model's many "
-                "steps; name it with --init"
-            )
+    if training.distill_steps and init is None:
+        raise ValueError(
+            f"distill_steps={training.distill_steps} learns from a trained model's many "
+            "steps; name it with --init"
+        )
+    if training.distill_steps and not start.train.distill_steps:  # a resumed run's model has this
         # What it learns is Euler's steps; Heun's correction would carry it past them.
         model = replace(model, num_steps=training.distill_steps, solver="euler")
         if not any(text.partition("=")[0].endswith("least_visible") for text in overrides):

@@ -111,6 +111,18 @@ def test_a_fit_that_dies_while_it_writes_leaves_what_was_there(
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.safetensors")} == before
 
 
+def test_a_fit_from_before_a_setting_existed_goes_on_with_its_default(
+    robot_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ae"
+    fit_autoencoder(robot_file, out, sizes=SMALL, config=FitConfig(steps=1))
+    config = files.read_json(out / "config.json")
+    assert config["fit"].pop("warmup_steps") == 50
+    files.write_json(out / "config.json", config)
+    one_more = FitConfig(steps=2)
+    assert fit_autoencoder(robot_file, out, sizes=SMALL, config=one_more, resume=True)["steps"] == 2
+
+
 def test_the_loss_is_the_error_through_noise_and_a_penalty() -> None:
     autoencoder, images = small_autoencoder(), draw(0).permute(0, 3, 1, 2) / 255
     latents = autoencoder.to_latents(images)

@@ -6,17 +6,21 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from scd_wm import testing
 from scd_wm.bench import latency, machine, models
 from scd_wm.bench.options import BenchOptions
 from scd_wm.cli import build_parser, main
 from scd_wm.commands import bench
 from scd_wm.model.engine import ENGINES
+from scd_wm.spec import CameraSpec
+from scd_wm.training.checkpoint import load_world_model, save_pretrained
 
 TIMED = {
     "latency": models.MODES,
@@ -134,6 +138,37 @@ def test_sizes_on_the_command_line_take_the_place_of_the_cases(tmp_path: Path) -
     assert row["sequential_layers"] == 3
 
 
+def test_a_run_is_timed_in_its_own_sizes(small_run: Path, tmp_path: Path) -> None:
+    own, rival = run(tmp_path / "result.json", "latency", "--run", str(small_run))["rows"]
+    model = load_world_model(small_run)
+    assert own["model"] == "SCD prefix 1+1"
+    assert own["parameters"] == models.num_parameters(model)
+    assert own["shape"] == f"d=32 P=2+1 for outcomes F=3 T={model.config.num_steps}"
+    assert (rival["model"], rival["shape"]) == ("entangled 2", own["shape"])
+    arguments = ("latency", "--run", str(small_run), "--sampler-steps", "5")
+    own, _ = run(tmp_path / "result.json", *arguments)["rows"]
+    assert own["shape"].endswith("T=5")
+
+
+def test_what_the_cost_model_does_not_know_is_timed_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = testing.image_spec()
+    cameras = {"top": CameraSpec(height=8, width=8, channels=4, kind="latent")}
+    fed = testing.fed(replace(spec, cameras=cameras))
+    save_pretrained(fed, tmp_path / "fed")
+    own, rival = run(tmp_path / "result.json", "latency", "--run", str(tmp_path / "fed"))["rows"]
+    assert own["model"] == "SCD resume 2+2"
+    assert own["model_gflop"] is own["sequential_layers"] is None
+    assert own["counted_gflop"] > 0
+    assert rival["model_gflop"] > 0
+    assert "SCD resume 2+2" in capsys.readouterr().out
+    save_pretrained(testing.model(guidance=1.5), tmp_path / "guided")
+    own, rival = run(tmp_path / "result.json", "latency", "--run", str(tmp_path / "guided"))["rows"]
+    assert own["model_gflop"] is None
+    assert rival["model_gflop"] > 0
+
+
 def test_the_cases_are_those_that_the_engine_is_judged_by() -> None:
     assert tuple(latency.CASES) == bench.CASES
     assert models.MODES == bench.MODES
@@ -166,6 +201,9 @@ def stream_model() -> torch.nn.Module:
         (["training", "--draws", "0"], r"draws must be numbers of 1 or more, got \(0,\)"),
         (["memory", "--branches", "0"], "branches must be 1 or more, got 0"),
         (["memory", "--threads", "0"], "threads must be 1 or more, got 0"),
+        (["latency", "--run", "lift_tiny", "--dim", "64"], "leave out --dim or --run"),
+        (["latency", "--run", "no_run"], "no run or model folder no_run; models that ship"),
+        (["latency", "--run", "lift_tiny", "--sampler-steps", "0"], "must be 1 or more, got 0"),
         (["latency", "--rounds", "0"], "rounds must be 1 or more, got 0"),
         (["latency", "--turn-s", "-1"], "turn_s must be 0 or more, got -1.0"),
     ],

@@ -142,6 +142,9 @@ def test_clips_and_frames_change_between_pixels_and_latents(
     pictures = decode_frames(frames, autoencoder, spec)
     assert pictures.images["front"].dtype == torch.uint8
     assert pictures.vectors is frames.vectors
+    one = replace(frames, images={name: x[:, 1] for name, x in frames.images.items()})
+    step = decode_frames(one, autoencoder, spec)  # without an axis T
+    assert torch.equal(step.images["front"], pictures.images["front"][:, 1])
     imagined = as_imagine(load_world_model(latent_run), None, autoencoder)(
         clip, torch.zeros(2, 2, 2), torch.arange(2)
     )

@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,20 @@ def test_an_exported_model_comes_back_with_its_spec_and_config(tmp_path: Path) -
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
     assert files.read_json(tmp_path / "model" / "config.json")["note"] == "x"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_weights_may_be_read_by_whom_the_user_lets_read_files(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        folder = save_pretrained(testing.model(), tmp_path / "model")
+        files.replace_tensors(tmp_path / "one.safetensors", {"a": torch.zeros(2)})
+    finally:
+        os.umask(before)
+    for path in (*folder.iterdir(), tmp_path / "one.safetensors"):
+        assert path.stat().st_mode & 0o777 == mode, path
 
 
 def test_float16_halves_the_file_and_loads_as_float32(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from scd_wm.model.few_steps import LEAST_VISIBLE
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.config import TrainConfig
+from scd_wm.training.run import train_run
 from scd_wm.training.run_log import read_log
 
 from .conftest import Train
@@ -17,16 +19,18 @@ FEW = ("distill_steps=2", "distill_teacher_steps=4", "log_every=1")
 
 @pytest.mark.parametrize("arch", ["scd", "entangled"])
 def test_a_distilled_run_resumes_exactly_and_samples_in_as_many_steps(
-    train_small: Train, tmp_path: Path, arch: str
+    train_small: Train, data: Path, tmp_path: Path, arch: str
 ) -> None:
     first = tmp_path / "first"
     train_small(first, 2, (f"arch={arch}", "num_steps=7", "solver=heun"))
-    train_small(tmp_path / "whole", 5, FEW, init=first)
-    train_small(tmp_path / "parts", 2, FEW, init=first)
-    train_small(tmp_path / "parts", 5, FEW, init=first, resume=True)
+    own = (*FEW, "least_visible=0.3")
+    train_small(tmp_path / "whole", 5, own, init=first)
+    train_small(tmp_path / "parts", 2, own, init=first)
+    train_run(data, tmp_path / "parts", steps=4, resume=True)  # it knows its teacher
+    train_small(tmp_path / "parts", 5, own, init=first, resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     config = load_world_model(tmp_path / "whole").config
-    assert (config.num_steps, config.solver, config.least_visible) == (2, "euler", 0.25)
+    assert (config.num_steps, config.solver, config.least_visible) == (2, "euler", 0.3)
     lines = read_log(tmp_path / "parts")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert all(line["few_steps_vector"] > 0 for line in lines)
@@ -41,6 +45,7 @@ def test_a_distilled_run_does_not_go_on_with_another_teacher(
     first, run = tmp_path / "first", tmp_path / "run"
     train_small(first, 2)
     train_small(run, 2, FEW, init=first)
+    assert load_world_model(run).config.least_visible == LEAST_VISIBLE
     teacher = files.read_json(run / "config.json")["teacher"]
     train_small(first, 3, resume=True)
     with pytest.raises(ValueError, match=f"teacher was '{teacher}' and is "):

@@ -1,6 +1,8 @@
-"""Between a world of latents and the pixels that environments, policies and pictures have.
+"""Between a world of latents and the pixels that people, environments and policies see.
 
-Axes: B rows, H height, W width, h and w in latent cells, C channels of a latent.
+Nothing is decoded but what is asked for: rollouts and planners work on latents.
+
+Axes: B rows, T frames, H height, W width, h and w in latent cells, C channels of a latent.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from typing import Protocol
 from torch import Tensor
 
 from scd_wm.imagination import Frames
-from scd_wm.policies.goals import Goal, check_goal
 from scd_wm.spec import Spec
 
 
@@ -41,11 +42,11 @@ class Latents:
     coder: ImageCoder
 
     def encode(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return an observation with latents for images."""
+        """Return an observation, (B, ...) or (B, T, ...), with latents for images."""
         return self._each(observation, self.coder.encode)
 
     def decode(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return an observation with images for latents."""
+        """Return an observation, (B, ...) or (B, T, ...), with images for latents."""
         return self._each(observation, self.coder.decode)
 
     def seen(self, frames: Frames) -> Frames:
@@ -57,27 +58,6 @@ class Latents:
     ) -> dict[str, Tensor]:
         latent = {name for name, camera in self.spec.cameras.items() if camera.kind == "latent"}
         return {k: _image_by_image(code, v) if k in latent else v for k, v in entries.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class OnPixels:
-    """A goal that is shown imagined frames decoded, which costs a decoding for each.
-
-    Args:
-        goal: Reads images, (B, H, W, 3) uint8.
-        latents: Of the world.
-    """
-
-    goal: Goal
-    latents: Latents
-
-    def check(self, spec: Spec) -> None:
-        """Raise ValueError where the goal knows that pixels of this world cannot tell it."""
-        check_goal(self.goal, spec.pixels)
-
-    def __call__(self, frames: Frames) -> Tensor:
-        """Return the cost of frames, (B,)."""
-        return self.goal(self.latents.seen(frames))
 
 
 def _image_by_image(code: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
