@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scd_wm.datasets.dataset import open_dataset
     from scd_wm.imagination import rollout, start_frame
     from scd_wm.spec import Spec
-    from scd_wm.success_classifier import load_success_classifier
+    from scd_wm.success.classifier import load_success_classifier
     from scd_wm.training.checkpoint import from_pretrained, load_world_model, save_pretrained
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ _HOMES = {
     "Spec": "scd_wm.spec",
     "from_pretrained": "scd_wm.training.checkpoint",
     "load_autoencoder": "scd_wm.autoencoder.load",
-    "load_success_classifier": "scd_wm.success_classifier",
+    "load_success_classifier": "scd_wm.success.classifier",
     "load_world_model": "scd_wm.training.checkpoint",
     "open_dataset": "scd_wm.datasets.dataset",
     "rollout": "scd_wm.imagination",

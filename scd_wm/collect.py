@@ -181,7 +181,7 @@ def _choose_policy(text: str, env: gym.Env, noise: float | None) -> Policy:
         raise ValueError(f"noise is an option of {sorted(POLICIES)}, not of {text!r}")
     # Here, since torch takes seconds to import, and the others do without.
     from scd_wm.policies.batched import SingleEnvPolicy, check_policy
-    from scd_wm.rollout_policies import load_policy
+    from scd_wm.rollouts.policies import load_policy
 
     loaded = load_policy(text, "cpu")
     assert loaded is not None, "names of the registry are dealt with above"

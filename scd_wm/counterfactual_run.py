@@ -26,7 +26,7 @@ from scd_wm.evaluation.null_models import Imagine, derangement, zero_action
 from scd_wm.evaluation.result import Evaluation
 from scd_wm.evaluation.scores import default_position_vectors, view_label
 from scd_wm.imagination import Frames
-from scd_wm.repeating_simulator import RepeatingSimulator, find_simulator
+from scd_wm.rollouts.repeating_simulator import RepeatingSimulator, find_simulator
 from scd_wm.spec import Spec
 
 

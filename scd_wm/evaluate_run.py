@@ -29,12 +29,12 @@ from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.model.guidance import set_guidance
 from scd_wm.model.world_model import WorldModel
-from scd_wm.repeating_simulator import find_simulator
 from scd_wm.report.build import write_media, write_report
 from scd_wm.report.fidelity_section import fidelity_lines
 from scd_wm.report.headline import headline_horizon, headline_metrics
 from scd_wm.report.items import RunReport
 from scd_wm.report.media import MediaConfig, make_media
+from scd_wm.rollouts.repeating_simulator import find_simulator
 from scd_wm.spec import Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import (

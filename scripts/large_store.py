@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scd_wm.bench.resident import resident_mib
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.loader import ClipLoader
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter

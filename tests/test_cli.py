@@ -21,19 +21,19 @@ import pytest
 from scd_wm import console
 from scd_wm.calibrate_run import CalibrationConfig
 from scd_wm.cli import build_parser, main
-from scd_wm.clone_config import PolicyConfig
+from scd_wm.cloning.config import PolicyConfig
 from scd_wm.commands import data
 from scd_wm.commands.training import PRESETS as PRESET_NAMES
 from scd_wm.convert_model import convert_model
 from scd_wm.demo import demo
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.imagine_run import ImagineConfig
-from scd_wm.plan_run import PlanConfig
+from scd_wm.planning.run import PlanConfig
 from scd_wm.play.run import PlayConfig
 from scd_wm.policies.mpc import MPCConfig
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.probe.config import ProbeConfig
-from scd_wm.rollout_run import RolloutConfig
+from scd_wm.rollouts.run import RolloutConfig
 
 ROOT = Path(__file__).parents[1]
 NAMES = (

@@ -17,7 +17,7 @@ from scd_wm.evaluation.counterfactual import Counterfactual
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.evaluation.null_models import Imagine, copy_last
 from scd_wm.imagination import Frames
-from scd_wm.repeating_simulator import find_simulator
+from scd_wm.rollouts.repeating_simulator import find_simulator
 
 ENV = "scd_wm/PushTState-v0"
 EVALUATION = EvaluationConfig(history=3, horizons=(1, 4, 6), num_resamples=50)
@@ -89,7 +89,7 @@ def test_a_simulator_without_a_state_repeats_the_episode_for_each_future(
             return self  # which has no state
 
     made = gym.make(plain, max_episode_steps=1000)
-    monkeypatch.setattr("scd_wm.repeating_simulator.make_env", lambda *a: Hidden(made))
+    monkeypatch.setattr("scd_wm.rollouts.repeating_simulator.make_env", lambda *a: Hidden(made))
     again = play(true_world, source)
     for name, divergence in wanted.divergences.items():
         np.testing.assert_allclose(again.divergences[name].real, divergence.real, atol=1e-6)

@@ -34,7 +34,6 @@ MAY_IMPORT = {
     "envs": INNER | {"imagination"},
     "evaluation": INNER | {"model", "imagination", "autoencoder"},
     "training": INNER | {"assets", "model", "datasets", "evaluation", "autoencoder"},
-    "success_classifier": INNER | {"training"},
     "report": INNER | {"model", "imagination", "evaluation"},
     "assets": set(),
     "testing": INNER | {"model", "datasets"},

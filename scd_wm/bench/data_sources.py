@@ -13,7 +13,7 @@ import av
 import h5py
 import numpy as np
 
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.spec import DEFAULT_FPS
 

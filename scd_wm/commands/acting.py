@@ -9,7 +9,7 @@ from scd_wm.commands.base import Commands, command
 from scd_wm.console import name_list, plain_rows, show_table
 
 ENGINES = ("auto", "plain", "packed", "compile")  # of scd_wm.model.engine, which needs torch
-PLANNERS = ("cem", "icem", "mppi", "prior")  # of scd_wm.plan_run, which needs torch
+PLANNERS = ("cem", "icem", "mppi", "prior")  # of scd_wm.planning.run, which needs torch
 
 
 def add_plan(commands: Commands) -> argparse.ArgumentParser:
@@ -84,7 +84,7 @@ def add_plan(commands: Commands) -> argparse.ArgumentParser:
 
 def run_plan(args: argparse.Namespace) -> None:
     """Run `plan`."""
-    from scd_wm.plan_run import PlanConfig, plan_run, table
+    from scd_wm.planning.run import PlanConfig, plan_run, table
     from scd_wm.policies.mpc import MPCConfig
 
     config = PlanConfig(

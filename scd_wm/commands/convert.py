@@ -57,7 +57,7 @@ def add_convert(commands: Commands) -> argparse.ArgumentParser:
 
 def run_convert(args: argparse.Namespace) -> None:
     """Run `convert`."""
-    from scd_wm.convert import convert
+    from scd_wm.convert.run import convert
     from scd_wm.datasets.options import DataOptions
 
     summary = convert(

@@ -10,7 +10,11 @@ from scd_wm.commands.base import Commands, command
 from scd_wm.commands.data_options import add_data_options, data_options
 from scd_wm.console import plain_rows, show_table, write_summary
 
-ALGOS = ("bc", "bc-rnn", "bc-transformer")  # of scd_wm.clone_config, which needs the data's modules
+ALGOS = (
+    "bc",
+    "bc-rnn",
+    "bc-transformer",
+)  # of cloning.config, which needs the data
 BACKBONES = ("shallow", "resnet18")
 ENGINES = ("scd_wm", "robomimic")
 
@@ -60,8 +64,8 @@ def add_train_policy(commands: Commands) -> argparse.ArgumentParser:
 
 def run_train_policy(args: argparse.Namespace) -> None:
     """Run `train-policy`."""
-    from scd_wm.clone_config import PolicyConfig
-    from scd_wm.train_policy import train_policy
+    from scd_wm.cloning.config import PolicyConfig
+    from scd_wm.cloning.run import train_policy
 
     config = PolicyConfig(
         algo=args.algo,
@@ -124,7 +128,7 @@ def add_rollout(commands: Commands) -> argparse.ArgumentParser:
 
 def run_rollout(args: argparse.Namespace) -> None:
     """Run `rollout`."""
-    from scd_wm.rollout_run import RolloutConfig, rollout_run, table
+    from scd_wm.rollouts.run import RolloutConfig, rollout_run, table
 
     config = RolloutConfig(
         episodes=args.episodes,

@@ -27,8 +27,8 @@ def add_train_success(commands: Commands) -> argparse.ArgumentParser:
 
 def run_train_success(args: argparse.Namespace) -> None:
     """Run `train-success`."""
-    from scd_wm.fit_success_classifier import fit_success_classifier
-    from scd_wm.success_training import ClassifierTraining
+    from scd_wm.success.fit import fit_success_classifier
+    from scd_wm.success.training import ClassifierTraining
 
     fitted = fit_success_classifier(
         args.data,

@@ -12,7 +12,7 @@ import gymnasium as gym
 from scd_wm.policies.action_noise import ActionNoise
 from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
-from scd_wm.rollout_policies import check_can_imagine, for_many, for_one, load_policy
+from scd_wm.rollouts.policies import check_can_imagine, for_many, for_one, load_policy
 
 NOISE = re.compile(r"(?P<rest>.+)@noise=(?P<noise>[^@]*)")
 NAMED = re.compile(r"(?P<name>[^=/\\:@]+)=(?P<rest>.+)")

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from scd_wm.collect import make_env
 from scd_wm.envs.imagined_env import ImaginedEnv
 from scd_wm.imagined import imagined_env
-from scd_wm.plan_run import check_fits
+from scd_wm.planning.run import check_fits
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.policy_evaluation.contestants import Contestant, PolicyText, load_contestants
 from scd_wm.policy_evaluation.playing import Judge, Stage

@@ -22,7 +22,6 @@ from scd_wm.envs.null_worlds import NothingChanges, ShuffledActions
 from scd_wm.evaluation.null_models import derangement
 from scd_wm.evaluation.result import COPY_LAST, SHUFFLED, WORLD_MODEL
 from scd_wm.imagined import imagined_vector_env
-from scd_wm.played import Played, play, play_imagined
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.policy_evaluation.contestants import Contestant
 from scd_wm.policy_evaluation.episode import REAL, Episode
@@ -30,7 +29,8 @@ from scd_wm.policy_evaluation.films import choose, film
 from scd_wm.policy_evaluation.real_table import RealTable
 from scd_wm.policy_evaluation.starts import Starts
 from scd_wm.report.items import EpisodeFilm
-from scd_wm.rollout_worlds import Recorded, picture_of
+from scd_wm.rollouts.played import Played, play, play_imagined
+from scd_wm.rollouts.worlds import Recorded, picture_of
 from scd_wm.spec import DEFAULT_FPS
 
 Judge: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor | np.ndarray]

@@ -20,7 +20,6 @@ from accelerate.utils import gather_object
 from scd_wm.evaluate_run import check_out
 from scd_wm.evaluation.ranking import estimate_text
 from scd_wm.evaluation.result import MODEL_LABELS, SHUFFLED, WORLD_MODEL
-from scd_wm.played import as_csv
 from scd_wm.policy_evaluation.config import PolicyEvaluationConfig
 from scd_wm.policy_evaluation.contestants import Contestant, parse_policies
 from scd_wm.policy_evaluation.episode import IMAGINED, REAL, Episode
@@ -32,7 +31,8 @@ from scd_wm.progress import progress_bar
 from scd_wm.report.build import write_bytes
 from scd_wm.report.items import EpisodeFilm
 from scd_wm.report.policies_page import render_policies
-from scd_wm.success_classifier import load_success_classifier
+from scd_wm.rollouts.played import as_csv
+from scd_wm.success.classifier import load_success_classifier
 from scd_wm.training import files
 from scd_wm.training.trainer import make_accelerator
 

@@ -18,8 +18,8 @@ from scd_wm.clip import Clip
 from scd_wm.envs.info import is_success
 from scd_wm.evaluation.clips import ClipPlace
 from scd_wm.evaluation.evaluate import read_clips
-from scd_wm.played import honest_seeds
-from scd_wm.rollout_worlds import recorded_limit
+from scd_wm.rollouts.played import honest_seeds
+from scd_wm.rollouts.worlds import recorded_limit
 from scd_wm.spec import Spec
 from scd_wm.training.run_data import open_run_data
 

@@ -8,7 +8,7 @@ import pytest
 from scd_wm.bench.data import BenchConfig, bench_data, table_lines
 from scd_wm.bench.data_sources import SOURCES
 from scd_wm.datasets.dataset import open_dataset
-from tests.test_convert import NUM_STEPS, write_source
+from tests.convert.test_convert import NUM_STEPS, write_source
 
 FAST = BenchConfig(num_frames=4, batch_size=2, rounds=1, turn_s=0.001)
 

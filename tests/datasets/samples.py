@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from tests.datasets.conftest import (
     write_lerobot,
     write_lerobot_v3_folder,

@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from scd_wm.clip import Clip
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.testing import check_reader
 from tests.datasets.conftest import LENGTHS
 from tests.datasets.samples import SAMPLES, Sample
-from tests.test_convert import check_equal
+from tests.convert.test_convert import check_equal
 
 
 @pytest.fixture(params=SAMPLES)

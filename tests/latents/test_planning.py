@@ -17,7 +17,7 @@ from scd_wm.collect import collect
 from scd_wm.imagination import Frames, observed
 from scd_wm.imagination.latents import Latents
 from scd_wm.model.scd import SCDWorldModel
-from scd_wm.plan_run import PlanConfig, plan_run
+from scd_wm.planning.run import PlanConfig, plan_run
 from scd_wm.policies.goals import ImageGoal, OnPixels, OutcomeGoal, VectorGoal
 from scd_wm.policies.mpc import MPC
 from scd_wm.policies.planner import ActionLimits

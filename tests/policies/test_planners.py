@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scd_wm.commands.acting import PLANNERS as PLANNER_NAMES
-from scd_wm.plan_run import NAMES
+from scd_wm.planning.run import NAMES
 from scd_wm.policies.icem import coloured_noise
 from scd_wm.policies.planner import ActionLimits, Costs, Plan, Planner
 from scd_wm.policies.planners import PLANNERS, make_planner

@@ -23,7 +23,6 @@ from torch import Tensor
 from scd_wm.cli import main
 from scd_wm.collect import make_env
 from scd_wm.imagined import imagined_env
-from scd_wm.played import Played, play
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import make_policy
 from scd_wm.policy_evaluation import playing, starts
@@ -35,6 +34,7 @@ from scd_wm.policy_evaluation.opening import open_stage
 from scd_wm.policy_evaluation.run import evaluate_policies, table
 from scd_wm.policy_evaluation.starts import simulated_starts
 from scd_wm.report.video import decode_mp4
+from scd_wm.rollouts.played import Played, play
 from scd_wm.spec import Spec
 from scd_wm.training.checkpoint import load_world_model
 from tests.policy_evaluation.conftest import ENV

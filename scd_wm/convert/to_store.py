@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numcodecs import zstd
 
-from scd_wm.convert_workers import Outcome, Task, Work, run_tasks
+from scd_wm.convert.workers import Outcome, Task, Work, run_tasks
 from scd_wm.datasets.episode_arrays import (
     Choice,
     bytes_of,

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scd_wm.convert_robomimic import env_args
+from scd_wm.convert.to_robomimic import env_args
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter

@@ -22,7 +22,7 @@ from scd_wm.envs.imagined_vector_env import ImaginedVectorEnv
 from scd_wm.evaluation.clips import ClipPlace
 from scd_wm.evaluation.evaluate import read_clips
 from scd_wm.imagined import imagined_env, imagined_vector_env
-from scd_wm.played import honest_seeds
+from scd_wm.rollouts.played import honest_seeds
 from scd_wm.training.run_data import open_run_data
 
 MAX_STEPS = 100  # of an imagined episode, where nothing says what the environment's are

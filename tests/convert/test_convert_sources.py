@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scd_wm import convert as convert_module
-from scd_wm import convert_workers
-from scd_wm.convert import convert
+from scd_wm.convert import run as convert_module
+from scd_wm.convert import workers as convert_workers
+from scd_wm.convert.run import convert
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.reader import ACTION, EpisodeInfo, Field, SourceInfo
 from scd_wm.datasets.store_reader import StoreReader
@@ -26,7 +26,7 @@ from scd_wm.datasets.store_writer import write_episode
 
 from .test_convert import NUM_STEPS, check_equal, contents, write_source
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VECTOR = "robot0/eef_pos"
 
 
@@ -310,7 +310,7 @@ def test_a_process_killed_while_another_is_started_ends_the_conversion_too(
     source = write_source(tmp_path / "source.hdf5", num_episodes=6)
     code = (
         "import os, signal, sys, time; from multiprocessing.context import ForkServerProcess;"
-        "from scd_wm import convert_workers; from scd_wm.cli import main;"
+        "from scd_wm.convert import workers as convert_workers; from scd_wm.cli import main;"
         "convert_workers.LOOK_S = 0.2; start = ForkServerProcess.start; started = []\n"
         "def kill():\n"
         "    for other in started:\n"

@@ -17,10 +17,10 @@ from scd_wm.cli import main
 from scd_wm.imagination import Frames
 from scd_wm.model.build import build_world_model
 from scd_wm.model.config import WorldModelConfig
-from scd_wm.plan_run import PlanConfig, check_fits, plan_run, table
-from scd_wm.plan_video import Film
-from scd_wm.played import honest_seeds
+from scd_wm.planning.run import PlanConfig, check_fits, plan_run, table
+from scd_wm.planning.video import Film
 from scd_wm.policies.mpc import MPCConfig
+from scd_wm.rollouts.played import honest_seeds
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
 from scd_wm.training.checkpoint import save_pretrained
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.cli import main
-from scd_wm.clone_config import PolicyConfig
+from scd_wm.cloning.config import PolicyConfig
+from scd_wm.cloning.run import train_policy
 from scd_wm.commands import policies
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.policies.batched import FromFunction
-from scd_wm.rollout_policies import load_policy
-from scd_wm.rollout_run import Engine, RolloutConfig, imagine_all, rollout_run
-from scd_wm.rollout_worlds import honest_starts, is_world_model, open_imagination, recorded_limit
-from scd_wm.train_policy import train_policy
+from scd_wm.rollouts.policies import load_policy
+from scd_wm.rollouts.run import Engine, RolloutConfig, imagine_all, rollout_run
+from scd_wm.rollouts.worlds import honest_starts, is_world_model, open_imagination, recorded_limit
 from scd_wm.training.checkpoint import save_pretrained
 from tests.robomimic_checkpoints import needs_robomimic, write_checkpoint
 
@@ -139,7 +139,7 @@ def test_an_imagined_episode_does_not_depend_on_those_beside_it(
     assert films[0][0].shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize("name", ["zero", "random", "tests.test_rollout:Still"])
+@pytest.mark.parametrize("name", ["zero", "random", "tests.rollouts.test_rollout:Still"])
 def test_policies_by_name_and_of_one_s_own_act_in_both_worlds(
     name: str, small_run: Path, robot_file: Path, tmp_path: Path
 ) -> None:

@@ -18,14 +18,14 @@ import pytest
 import zarr
 
 from scd_wm.cli import main
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.reader import ACTION, Reader
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.datasets.store_check import check_store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUM_STEPS = 30
 
 
@@ -154,9 +154,9 @@ def test_a_conversion_killed_at_any_moment_opens_whole_and_is_completed(tmp_path
     source = write_source(tmp_path / "source.hdf5", num_episodes=12)
     convert(source, tmp_path / "reference")
     code = (
-        "import sys, time; from scd_wm import convert_workers; from scd_wm.convert import convert;"
-        "write = convert_workers.write_episode;"
-        "convert_workers.write_episode = lambda *a: (time.sleep(0.02), write(*a))[1];"
+        "import sys, time; from scd_wm.convert import workers; "
+        "from scd_wm.convert.run import convert; write = workers.write_episode;"
+        "workers.write_episode = lambda *a: (time.sleep(0.02), write(*a))[1];"
         "print('ready', flush=True); from pathlib import Path;"
         "convert(Path(sys.argv[1]), Path(sys.argv[2]))"
     )

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from scd_wm.clone_config import PolicyConfig, robomimic_config
-from scd_wm.clone_data import file_of, in_memory, sequence_bytes, vector_stats
 from scd_wm.clone_held_out import HeldOut
+from scd_wm.cloning.config import PolicyConfig, robomimic_config
+from scd_wm.cloning.data import file_of, in_memory, sequence_bytes, vector_stats
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.evaluate_run import default_device

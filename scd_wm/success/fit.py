@@ -25,7 +25,7 @@ from scd_wm.datasets.options import DataOptions
 from scd_wm.evaluate_run import SUMMARY, check_out
 from scd_wm.evaluation.judging import Judged, judge
 from scd_wm.spec import Spec
-from scd_wm.success_classifier import (
+from scd_wm.success.classifier import (
     BATCH,
     FORMAT,
     ClassifierConfig,
@@ -34,7 +34,7 @@ from scd_wm.success_classifier import (
     network_inputs,
     save_success_classifier,
 )
-from scd_wm.success_training import ClassifierTraining, train_classifier
+from scd_wm.success.training import ClassifierTraining, train_classifier
 from scd_wm.training import files
 from scd_wm.training.provenance import versions
 from scd_wm.training.run_data import SPLIT_SEED, describe_data, layout_spec

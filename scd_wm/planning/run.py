@@ -21,8 +21,7 @@ from scd_wm.collect import make_env
 from scd_wm.envs.imagined_common import observation_space
 from scd_wm.evaluate_run import check_out, default_device
 from scd_wm.imagination.latents import Latents
-from scd_wm.plan_video import Film
-from scd_wm.played import Played, as_csv, honest_seeds, play, sum_up
+from scd_wm.planning.video import Film
 from scd_wm.policies.batched import SingleEnvPolicy, check_policy
 from scd_wm.policies.goal_texts import parse_goal
 from scd_wm.policies.mpc import MPC, MPCConfig
@@ -32,7 +31,8 @@ from scd_wm.policies.prior import PolicyPrior
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import EXPERTS, make_policy
 from scd_wm.progress import progress_bar
-from scd_wm.rollout_policies import KINDS, load_policy
+from scd_wm.rollouts.played import Played, as_csv, honest_seeds, play, sum_up
+from scd_wm.rollouts.policies import KINDS, load_policy
 from scd_wm.spec import Spec
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
@@ -55,7 +55,7 @@ class PlanConfig:
 
     goal: str = "success"  # see scd_wm.policies.goal_texts
     planners: tuple[str, ...] = ("icem",)  # of NAMES; each plays all episodes
-    prior: str | None = None  # what "prior" lets act in imagination, see scd_wm.rollout_policies
+    prior: str | None = None  # what "prior" lets act in imagination, see scd_wm.rollouts.policies
     settings: Mapping[str, Any] = field(default_factory=dict)  # of all; "icem.shrink" of one alone
     mpc: MPCConfig = field(default_factory=MPCConfig)
     episodes: int = 20  # of each policy

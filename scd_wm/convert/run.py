@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import scd_wm
-from scd_wm.convert_robomimic import write_robomimic
-from scd_wm.convert_store import StoreJob
+from scd_wm.convert.to_robomimic import write_robomimic
+from scd_wm.convert.to_store import StoreJob
 from scd_wm.datasets.episode_arrays import Choice, describe
 from scd_wm.datasets.formats import open_reader
 from scd_wm.datasets.options import DataOptions

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scd_wm.progress import progress_bar
-from scd_wm.success_classifier import SuccessNetwork
+from scd_wm.success.classifier import SuccessNetwork
 
 NOISE = 0.1  # largest deviation of noise added to images in [-1, 1]
 SHOWN_EVERY = 20  # steps

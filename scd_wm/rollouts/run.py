@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from scd_wm.evaluate_run import check_out, default_device
-from scd_wm.played import Played, as_csv, play, play_imagined, sum_up
 from scd_wm.policies.batched import check_policy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy
@@ -26,8 +25,9 @@ from scd_wm.progress import progress_bar
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose, resize
 from scd_wm.report.video import encode_mp4
-from scd_wm.rollout_policies import check_can_imagine, for_many, for_one, load_policy
-from scd_wm.rollout_worlds import (
+from scd_wm.rollouts.played import Played, as_csv, play, play_imagined, sum_up
+from scd_wm.rollouts.policies import check_can_imagine, for_many, for_one, load_policy
+from scd_wm.rollouts.worlds import (
     Imagination,
     Recorded,
     World,

@@ -15,16 +15,16 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from scd_wm.cli import main
-from scd_wm.clone_config import BACKBONES, STEPS, PolicyConfig
 from scd_wm.clone_held_out import HeldOut
+from scd_wm.cloning.config import BACKBONES, STEPS, PolicyConfig
+from scd_wm.cloning.run import train_policy
 from scd_wm.commands import policies
-from scd_wm.convert import convert
+from scd_wm.convert.run import convert
 from scd_wm.datasets.options import DataOptions
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.policies.batched import check_policy
 from scd_wm.policies.robomimic_policy import RobomimicPolicy, read_checkpoint
 from scd_wm.robomimic_setup import OBS_UTILS, load_robomimic, quiet
-from scd_wm.train_policy import train_policy
 from tests.robomimic_checkpoints import needs_robomimic
 
 pytestmark = needs_robomimic
@@ -46,7 +46,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_value_that_hardly_or_never_varies_is_not_blown_up() -> None:
-    from scd_wm.clone_data import LEAST_SHARE, STD_FLOOR, vector_stats
+    from scd_wm.cloning.data import LEAST_SHARE, STD_FLOOR, vector_stats
 
     # Deviations: none, 1, 0.0005 and 0.2.
     rows = np.array([[1, 0, 5, 0], [1, 2, 5.001, 0.4]])
@@ -159,9 +159,9 @@ def test_any_data_trains_the_same_policy_as_robomimic_s_file(
 def test_cut_beforehand_or_loaded_one_by_one_sequences_are_the_same(
     robot_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import scd_wm.train_policy as module
-    from scd_wm.clone_config import robomimic_config
-    from scd_wm.clone_data import file_of, in_memory
+    import scd_wm.cloning.run as module
+    from scd_wm.cloning.config import robomimic_config
+    from scd_wm.cloning.data import file_of, in_memory
     from scd_wm.datasets.dataset import open_dataset
     from scd_wm.robomimic_setup import ObsRegistry
 

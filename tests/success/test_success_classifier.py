@@ -16,9 +16,8 @@ from scd_wm import testing
 from scd_wm.cli import main
 from scd_wm.datasets.dataset import open_dataset
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
-from scd_wm.fit_success_classifier import fit_success_classifier, labelled_frames, split_by_success
 from scd_wm.spec import CameraSpec, Spec, VectorSpec
-from scd_wm.success_classifier import (
+from scd_wm.success.classifier import (
     ClassifierConfig,
     SuccessClassifier,
     SuccessNetwork,
@@ -26,7 +25,8 @@ from scd_wm.success_classifier import (
     network_inputs,
     save_success_classifier,
 )
-from scd_wm.success_training import ClassifierTraining, degrade, train_classifier
+from scd_wm.success.fit import fit_success_classifier, labelled_frames, split_by_success
+from scd_wm.success.training import ClassifierTraining, degrade, train_classifier
 
 SPEC = Spec(
     cameras={"top.image": CameraSpec(height=20, width=16)},

@@ -1,0 +1,1 @@
+"""Policies in the format of robomimic, cloned from any data set."""

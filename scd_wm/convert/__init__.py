@@ -1,0 +1,1 @@
+"""Data sets in another format: the zarr store, or robomimic HDF5."""

@@ -1,0 +1,1 @@
+"""Planning in imagination and acting in a simulator."""

@@ -1,0 +1,1 @@
+"""Policies in simulators and in imagination."""

@@ -1,0 +1,1 @@
+"""A second opinion on what success looks like: a classifier of images."""
