@@ -14,9 +14,9 @@ from scd_wm.convert.run import convert
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.formats import open_reader
 from scd_wm.testing import check_reader
+from tests.convert.test_convert import check_equal
 from tests.datasets.conftest import LENGTHS
 from tests.datasets.samples import SAMPLES, Sample
-from tests.convert.test_convert import check_equal
 
 
 @pytest.fixture(params=SAMPLES)
