@@ -1,10 +1,19 @@
-"""Code of the user's own that a command line names as module:name: a policy, a goal, a diffuser."""
+"""Code of the user's own that a command line names as module:name, such as a policy or a goal."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from typing import Any
+
+
+def search_here() -> None:
+    """Let modules of the folder that the command is called in be imported.
+
+    Python does so of itself for `python -m`, but a console script has its own folder in that place.
+    """
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def load_named(text: str, what: str) -> Any:
@@ -18,8 +27,7 @@ def load_named(text: str, what: str) -> Any:
         ValueError: If there is no such module, or nothing of that name in it.
     """
     module, _, name = text.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a console script has its own folder there instead
+    search_here()
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
