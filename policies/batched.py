@@ -159,9 +159,19 @@ class OneAtATime:
         self.policy.reset(seed)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the actions of one step, (B, A)."""
+        """Return the actions of one step, (B, A).
+
+        Raises:
+            ValueError: If the policy does not return a row for each environment.
+        """
         if not self._queue:
             actions = np.asarray(self.policy.act(observation))
+            count = len(next(iter(observation.values())))
+            if actions.ndim not in (2, 3) or len(actions) != count:
+                raise ValueError(
+                    f"a policy returns ({count}, A) for {count} environments, or chunks "
+                    f"({count}, K, A); this one returned {actions.shape}"
+                )
             chunk = actions[:, None] if actions.ndim == 2 else actions
             self._queue = list(chunk[:, : self.execute].swapaxes(0, 1))
         return self._queue.pop(0)

@@ -11,7 +11,6 @@ package.module:function            any function of the frames of a step
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import torch
 from PIL import Image
 
 from scd_wm.imagination.latents import Latents
+from scd_wm.named_object import load_named
 from scd_wm.policies.goals import (
     FeatureGoal,
     Goal,
@@ -75,7 +75,7 @@ def _single(text: str, spec: Spec, model: WorldModel | None, latents: Latents | 
     if text in OUTCOMES:
         return OutcomeGoal(text)
     if re.fullmatch(r"[\w.]+:\w+", text):
-        return _on_pixels(_function(text), latents)
+        return _on_pixels(load_named(text, "goal"), latents)
     name, equals, value = text.partition("=")
     if equals and name in spec.cameras:
         return _on_pixels(ImageGoal(name, _picture(Path(value))), latents)
@@ -113,14 +113,6 @@ def _features(
         check_goal(FeatureGoal(model, goal), spec.pixels)
         goal = {k: v[0] for k, v in latents.encode({k: v[None] for k, v in goal.items()}).items()}
     return FeatureGoal(model, goal)
-
-
-def _function(text: str) -> Goal:
-    module, _, name = text.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"goal {text!r}: {error}") from None
 
 
 def _picture(path: Path) -> torch.Tensor:

@@ -22,6 +22,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 import scd_wm
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
 from scd_wm.evaluation.rates import wilson_interval
+from scd_wm.named_object import search_here
 from scd_wm.policies.protocol import Policy
 from scd_wm.policies.registry import POLICIES, make_policy
 from scd_wm.progress import progress_bar
@@ -121,7 +122,7 @@ def collect(
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
     if Path(out).exists() and not overwrite:
-        raise FileExistsError(f"{out} exists; choose another path or overwrite it")
+        raise FileExistsError(f"{out} exists; choose another path or overwrite it (--overwrite)")
     env = make_env(env_id, max_steps, env_kwargs)
     try:
         check_spaces(env)
@@ -137,14 +138,22 @@ def make_env(
 ) -> gym.Env:
     """Make a registered environment.
 
+    Args:
+        env_id: Its Gymnasium id; "module:id" imports a module first, which registers it.
+        max_steps: Of an episode; None takes the environment's own limit.
+        env_kwargs: What it is made with.
+
     Raises:
         ValueError: If there is none of this name, or it does not take `env_kwargs`.
     """
+    search_here()
     try:
         return gym.make(env_id, max_episode_steps=max_steps, **(env_kwargs or {}))
     except (gym.error.Error, ImportError) as error:
         if env_id in gym.registry:
             raise ValueError(f"{env_id} cannot be made: {error}") from error
+        if ":" in env_id and isinstance(error, ImportError):
+            raise ValueError(f"no environment {env_id!r}: {error}") from error
         near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
         ours = sorted(name for name in gym.registry if name.startswith("scd_wm/"))
         hint = f"did you mean {near}" if near else f"this package has {ours}"

@@ -268,7 +268,7 @@ def test_resuming_with_other_settings(refused: Refused, small_run: Path, robot_f
 @pytest.mark.parametrize(
     ("override", "match"),
     [
-        ("widht=3", r"no setting 'widht'; there are model: arch, dim"),
+        ("widht=3", r"no setting 'widht'; .*there are model: arch, dim"),
         ("dim=wide", r"dim must be int, got 'wide'"),
         ("dim=33", r"num_heads must be a divisor of 33"),
         ("batch_size=0", r"batch_size must be at least 1, got 0"),

@@ -162,6 +162,21 @@ def test_a_checkpoint_records_what_it_does_and_must_fit(tmp_path: Path) -> None:
         record(tmp_path, policy=str(other), overwrite=True)
 
 
+def test_a_module_of_the_folder_that_the_command_is_called_in_registers_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "registers_here.py").write_text(
+        "import gymnasium as gym\n"
+        "gym.register('RegistersHere-v0', 'scd_wm.envs.push_t:PushT', max_episode_steps=7)\n"
+    )
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as in a console script
+    monkeypatch.chdir(tmp_path)
+    env = make_env("registers_here:RegistersHere-v0")
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 7
+    env.close()
+
+
 def test_env_args_say_how_it_was_made(tmp_path: Path) -> None:
     _, demo = record(tmp_path, STATE_ID, "scripted", noise=0.2, seed=7, max_steps=4)
     args = demo["env_args"]
@@ -249,7 +264,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
         ),
         ("CartPoole-v1", "did you mean .*CartPole-v1"),
         ("qqqq", r"no environment 'qqqq'; this package has \['scd_wm/Imagined-v0'"),
-        ("no_such_module:Robot-v0", "no environment 'no_such_module:Robot-v0'"),
+        ("no_such_module:Robot-v0", "Robot-v0': No module named 'no_such_module'"),
     ],
 )
 def test_unknown_environments_are_refused_in_one_line(

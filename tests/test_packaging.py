@@ -38,12 +38,16 @@ MAY_IMPORT = {
     "assets": set(),
     "testing": INNER | {"model", "datasets"},
     "memory_setup": set(),
+    "named_object": set(),
     "progress": set(),
     "robomimic_setup": set(),
     "torchvision_shim": set(),
 }
 # Without imports of ours but of each other, so that everyone may use them.
-HELPERS = {"assets", "memory_setup", "progress", "robomimic_setup", "torchvision_shim"}
+HELPERS = {
+    *("assets", "memory_setup", "named_object", "progress"),
+    *("robomimic_setup", "torchvision_shim"),
+}
 
 
 def source_files() -> Iterator[tuple[str, Path]]:

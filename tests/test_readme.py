@@ -7,9 +7,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scd_wm.cli import parse
+from scd_wm.rollouts.policies import load_policy
 from scd_wm.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +46,17 @@ def test_the_imagined_environment_of_the_readme_runs(
     exec(compile(code, str(README), "exec"), names)
     assert capsys.readouterr().out.splitlines() == ["(8, 64, 64, 3)"]
     assert names["futures"].num_envs == 32
+
+
+def test_the_policy_of_the_documents_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = (c for c in _blocks("python", ROOT / "docs" / "extending.md") if c.startswith("def "))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "policy_of_the_documents.py").write_text(code)
+    policy = load_policy("policy_of_the_documents:back_to_the_middle", "cpu")
+    assert policy is not None
+    policy.reset(0)
+    actions = policy.act({"pusher_pos": np.array([[0.25, -0.5]], np.float32)})
+    assert actions.tolist() == [[-0.25, 0.5]]
 
 
 def _commands(page: Path) -> list[list[str]]:

@@ -35,7 +35,9 @@ def load_autoencoder(source: str | Path) -> FrameAutoencoder:
     folder = Path(source).expanduser()
     if not folder.exists():
         if not is_hub_id(str(source)):
-            raise FileNotFoundError(f"no autoencoder {source}")
+            raise FileNotFoundError(
+                f"no autoencoder {source}: no such folder, and no id on the model hub (owner/model)"
+            )
         folder = fetch(str(source))
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; an autoencoder is a folder")

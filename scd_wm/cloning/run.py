@@ -76,7 +76,7 @@ def train_policy(
     """
     out, config = Path(out), PolicyConfig() if config is None else config
     if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists; choose another path or overwrite it")
+        raise FileExistsError(f"{out} exists; choose another path or overwrite it (--overwrite)")
     load_robomimic(*MODULES)
     dataset = _chosen(open_dataset(data, options), config)
     _check_actions(dataset)

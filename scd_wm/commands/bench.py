@@ -19,7 +19,7 @@ QUICK_ROUNDS = 2
 
 def add_bench(commands: Commands) -> argparse.ArgumentParser:
     """Declare `bench`."""
-    what = "Measure speed and memory on this machine, beside rivals in the same run."
+    what = "Measure speed and memory on this machine, beside baselines in the same run."
     parser = command(commands, "bench", what, run_data)
     kinds = parser.add_subparsers(
         dest="what", metavar="WHAT", required=True, help="what to measure"

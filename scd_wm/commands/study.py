@@ -19,7 +19,7 @@ WORLDS = ("push_t_state", "push_t", "lift")
 
 def add_study(commands: Commands) -> argparse.ArgumentParser:
     """Declare `study`."""
-    what = "Train SCD and its entangled rival for equal compute and compare quality and speed."
+    what = "Train SCD and the entangled baseline for equal compute and compare quality and speed."
     parser = command(commands, "study", what, run_study)
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", default=[], help="settings of every run"

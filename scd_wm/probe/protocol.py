@@ -14,16 +14,15 @@ frame, N tokens of a frame as the blocks see it, S keys, D width, H heads, C wid
 
 from __future__ import annotations
 
-import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 
 from scd_wm.clip import Clip
 from scd_wm.model.attention import attend_all
+from scd_wm.named_object import load_named
 
 Blocks = Sequence[nn.Module] | nn.ModuleList
 
@@ -143,13 +142,7 @@ def load_diffuser(text: str) -> ProbedDiffuser:
     Raises:
         ValueError: If there is no such function, or what it gives cannot be probed.
     """
-    module, _, name = text.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules of the folder that the command is called in
-    try:
-        function: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"model {text!r}: {error}") from None
+    function = load_named(text, "model")
     if not callable(function):
         raise ValueError(f"{text!r} is a {type(function).__name__}, which cannot be called")
     return check_diffuser(function(), f"what {text} gives")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 
+from scd_wm.named_object import load_named
 from scd_wm.policies.batched import EachAlone, FromFunction, OneAtATime, SingleEnvPolicy
 from scd_wm.policies.protocol import BatchedPolicy, Policy
 from scd_wm.policies.registry import POLICIES, make_policy
@@ -35,21 +33,15 @@ def load_policy(text: str, device: str) -> BatchedPolicy | None:
     """
     if text in POLICIES:
         return None
-    module, colon, name = text.partition(":")
-    if colon and not Path(text).exists():
-        return _own(text, module, name, device)
+    if ":" in text and not Path(text).exists():
+        return _own(text, device)
     if Path(text).suffix in (".pth", ".pt", ".ckpt") or Path(text).is_file():
         return RobomimicPolicy.load(text, device)
     raise ValueError(f"no policy {text!r}; give {KINDS}")
 
 
-def _own(text: str, module: str, name: str, device: str) -> BatchedPolicy:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules of the folder that the command is called in
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"policy {text!r}: {error}") from None
+def _own(text: str, device: str) -> BatchedPolicy:
+    found = load_named(text, "policy")
     found = found() if inspect.isclass(found) else found
     if hasattr(found, "act") and hasattr(found, "reset"):
         return OneAtATime(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -54,8 +55,10 @@ def _find(key: str, configs: Mapping[str, Any]) -> tuple[str, str]:
         return found[0]
     if found:
         raise ValueError(f"{key!r} is in {[s for s, _ in found]}: write {found[0][0]}.{key}")
+    near = difflib.get_close_matches(key.rpartition(".")[2], [name for _, name in places], n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
     names = "; ".join(f"{s}: {', '.join(f.name for f in fields(c))}" for s, c in configs.items())
-    raise ValueError(f"no setting {key!r}; there are {names}")
+    raise ValueError(f"no setting {key!r}; {hint}there are {names}")
 
 
 def _parsers(hint: Any) -> list[Any]:

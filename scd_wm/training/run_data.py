@@ -168,9 +168,8 @@ def open_run_parts(
     """
     config = files.read_json(check_folder(run) / CONFIG)
     spec, data = Spec.from_json(config["spec"]).pixels, config.get("data", {})
-    path = path if path is not None else data.get("path")
     if path is None:
-        raise ValueError(f"{run} does not say what data it was trained on; name the data set")
+        path = _own_data(run, data)
     options = DataOptions.from_json(data.get("options", {}))
     dataset = open_dataset(
         path,
@@ -190,6 +189,16 @@ def open_run_parts(
             )
         return dataset, dataset
     return _divide(dataset, seen)
+
+
+def _own_data(run: str | Path, data: Mapping[str, Any]) -> str:
+    """Return where the data of training is, by what config.json says about it."""
+    path = data.get("path")
+    if path is None:
+        raise ValueError(f"{run} does not say what data it was trained on; name the data set")
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{run} was trained on {path}, which is not here; name a data set")
+    return str(path)
 
 
 def _seen(data: Mapping[str, Any], dataset: RobotDataset) -> list[bool]:

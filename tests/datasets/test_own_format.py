@@ -19,7 +19,7 @@ from tests.datasets.conftest import images, index_rows, write_robomimic
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
-(CODE,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(CODE,) = re.findall(r"```python\n((?:(?!```).)*?class CsvAndPng.*?)```", TEXT, re.DOTALL)
 LENGTHS = (4, 3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -114,6 +115,16 @@ def test_chunks_are_played_one_action_at_a_time(execute: int | None, asked: list
     policy.reset(0)
     time = 8
     assert policy.act(OBSERVED)[0, 0] == 80  # what was left of the last chunk is forgotten
+
+
+@pytest.mark.parametrize("shape", [(2,), (BATCH + 1, 2), (BATCH, 4, 2, 1)])
+def test_actions_without_a_row_for_each_environment_are_refused(shape: tuple[int, ...]) -> None:
+    policy = OneAtATime(FromFunction(lambda seen: torch.zeros(shape)))
+    policy.reset(0)
+    with pytest.raises(
+        ValueError, match=rf"returns \({BATCH}, A\).*returned {re.escape(str(shape))}"
+    ):
+        policy.act(OBSERVED)
 
 
 def contract() -> dict[str, BatchedPolicy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_a_picture_and_a_function_are_goals(
     monkeypatch.syspath_prepend(tmp_path)
     assert float(parse_goal("my_goals:far", SPEC)(FRAMES)) == 3
     assert isinstance(parse_goal("success", SPEC), OutcomeGoal)
+
+
+def test_a_function_is_found_in_the_folder_that_a_console_script_is_called_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "goal_of_this_folder.py").write_text("def near(frames):\n    return 7\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    assert parse_goal("goal_of_this_folder:near", SPEC)(FRAMES) == 7
 
 
 @pytest.mark.parametrize(

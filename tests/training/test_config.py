@@ -36,6 +36,7 @@ def test_overrides_are_parsed_by_the_type_of_their_field() -> None:
             "dimension=3",
             r"no setting 'dimension'; there are model: arch, dim, .*train: steps, minutes",
         ),
+        ("dmi=3", r"no setting 'dmi'; did you mean dim\? there are model: "),
         ("train.dim=3", r"no setting 'train.dim'"),
         ("dim", r"form key=value, got 'dim'"),
         ("dim=wide", r"dim must be int, got 'wide'"),

@@ -89,6 +89,18 @@ def test_held_out_episodes_are_known_wherever_the_data_lies(
         assert len(open_run_data(source, other).episodes) == 8
 
 
+def test_data_of_training_that_is_gone_is_said_to_be(train_small: Train, tmp_path: Path) -> None:
+    train_small(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    config["data"]["path"] = str(tmp_path / "gone.hdf5")
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        FileNotFoundError, match=r"run was trained on .*gone.hdf5, which is not here"
+    ):
+        open_run_data(tmp_path / "run")
+
+
 def mix(path: Path, *parts: Path) -> Path:
     """Write a mixture of files."""
     entries = [{"path": str(part), "weight": 1} for part in parts]
