@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # The models of tests are so small that threads would only wait for each other. Set before torch is
@@ -11,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from scd_wm.cli import main
 from scd_wm.datasets.robomimic_hdf5 import RobomimicWriter
@@ -56,4 +59,17 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, robot_file: Path) -> Pat
         ["train", str(robot_file), "--out", str(run), "--steps", "2", *SMALL_MODEL, *SMALL_TRAINING]
     )
     assert status == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def spoilt_run(tmp_path_factory: pytest.TempPathFactory, small_run: Path) -> Path:
+    """The small run with noise on its weights: it imagines something else, and worse."""
+    run = tmp_path_factory.mktemp("runs") / "spoilt"
+    shutil.copytree(small_run, run)
+    random = torch.Generator().manual_seed(0)
+    for path in run.glob("checkpoints/*/[em]*.safetensors"):
+        weights = load_file(path)
+        noisy = {k: v + 0.1 * torch.randn(v.shape, generator=random) for k, v in weights.items()}
+        save_file(noisy, path)
     return run

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-@pytest.fixture(scope="module")
-def spoilt_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run with noise on its weights."""
-    run = tmp_path_factory.mktemp("runs") / "spoilt"
-    shutil.copytree(small_run, run)
-    random = torch.Generator().manual_seed(0)
-    for path in run.glob("checkpoints/*/[em]*.safetensors"):
-        weights = load_file(path)
-        noisy = {k: v + 0.1 * torch.randn(v.shape, generator=random) for k, v in weights.items()}
-        save_file(noisy, path)
-    return run
 
 
 def _output(script: str, *arguments: str | Path) -> str:

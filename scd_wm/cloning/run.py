@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from scd_wm.clone_held_out import HeldOut
 from scd_wm.cloning.config import PolicyConfig, robomimic_config
 from scd_wm.cloning.data import file_of, in_memory, sequence_bytes, vector_stats
+from scd_wm.cloning.held_out import HeldOut
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
 from scd_wm.datasets.options import DataOptions
 from scd_wm.evaluate_run import default_device
@@ -41,8 +41,8 @@ MODULES = (
 )
 SEQUENCE_BYTES = 2**30  # up to which all sequences are cut before training
 SHOWN_EVERY_S = 0.5  # the loss in the progress bar
-Split = tuple[list[str], list[str]]  # episodes to train on and held out
 LOSS_STEPS = 50  # over which the loss of the summary is averaged
+Split = tuple[list[str], list[str]]  # episodes to train on and held out
 
 
 def train_policy(
@@ -130,7 +130,7 @@ def _chosen(dataset: RobotDataset, config: PolicyConfig) -> RobotDataset:
     return dataset.subset(range(config.episodes))
 
 
-def _split(dataset: RobotDataset, held_out: float, demos: list[str]) -> tuple[list[str], list[str]]:
+def _split(dataset: RobotDataset, held_out: float, demos: list[str]) -> Split:
     """Return the episodes to train on and those held out, by their names in robomimic's file."""
     parts = split_data(dataset, held_out)
     names = dict(zip(dataset.indices, demos, strict=True))

@@ -10,11 +10,7 @@ from scd_wm.commands.base import Commands, command
 from scd_wm.commands.data_options import add_data_options, data_options
 from scd_wm.console import plain_rows, show_table, write_summary
 
-ALGOS = (
-    "bc",
-    "bc-rnn",
-    "bc-transformer",
-)  # of cloning.config, which needs the data
+ALGOS = ("bc", "bc-rnn", "bc-transformer")  # of cloning.config, which needs the data's modules
 BACKBONES = ("shallow", "resnet18")
 ENGINES = ("scd_wm", "robomimic")
 

@@ -21,7 +21,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from scd_wm.model import flow, noise
+from scd_wm.model import flow, guidance, noise
 from scd_wm.model.attention import attend_all
 from scd_wm.model.blocks import Attend, Blocks
 from scd_wm.model.cache import RingCache
@@ -30,7 +30,6 @@ from scd_wm.model.decoder import DiffusionDecoder
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, Modulation
 from scd_wm.model.entangled import CausalReading, ClipContext, StepContext
 from scd_wm.model.frames import Frame, NextFrame, Sequence
-from scd_wm.model.guidance import blurred
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import rotation
 from scd_wm.model.world_model import WorldModel
@@ -277,8 +276,8 @@ class FedWorldModel(WorldModel):
         feed = Feed(self.visible_noisy(eps, 1.0), eps.new_ones(len(eps)))
         c, read = self.encoder.step(frame, feed.frames, cache)
         rest = (feed, frame.packed, frame.action, frame.action_valid)
-        context, away = self._context(c, *rest), None
-        if sampler.guidance != 1:
-            away = self._context(blurred(c, eps, self.config.guidance_noise), *rest)
+        found = guidance.contexts(
+            lambda c: self._context(c, *rest), c, eps, sampler, self.config.guidance_noise
+        )
         base = self.base(frame.packed, frame.valid)
-        return NextFrame(*self.sample(context, base, eps, sampler, away), read)
+        return NextFrame(*self.sample(found[0], base, eps, sampler, found[1]), read)

@@ -11,6 +11,7 @@ Axes: B frames, N tokens in a frame, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from scd_wm.model import noise
+from scd_wm.model.denoiser import DenoiserContext
+from scd_wm.model.flow import Sampler
 from scd_wm.model.world_model import WorldModel
 
 _NUM_VALUES = 4  # of a frame's noise that tell it from others; in half precision one would not
@@ -37,6 +40,25 @@ def blurred(context: Tensor, eps: Tensor, deviation: float) -> Tensor:
     keys = reduce(noise.derive, bits.unbind(-1))
     scale = deviation * context.std(-1, correction=0, keepdim=True)
     return context + scale * noise.normal(keys, context[0].numel(), context.dtype).view_as(context)
+
+
+def contexts(
+    make: Callable[[Tensor], DenoiserContext],
+    c: Tensor,
+    eps: Tensor,
+    sampler: Sampler,
+    deviation: float,
+) -> tuple[DenoiserContext, DenoiserContext | None]:
+    """Return what a denoiser knows of the past, and what guidance leads away from, if there is any.
+
+    Args:
+        make: Prepares a context for the denoiser.
+        c: The context, (B, N, D).
+        eps: As in `blurred`.
+        sampler: Says how much guidance there is.
+        deviation: As in `blurred`.
+    """
+    return make(c), None if sampler.guidance == 1 else make(blurred(c, eps, deviation))
 
 
 def set_guidance(model: WorldModel, guidance: float | None) -> None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from scd_wm.model import flow, noise
+from scd_wm.model import flow, guidance, noise
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.decoder import DecoderContext, DiffusionDecoder
 from scd_wm.model.encoder import CausalEncoder
 from scd_wm.model.frames import Frame, NextFrame, Sequence
-from scd_wm.model.guidance import blurred
 from scd_wm.model.world_model import WorldModel
 from scd_wm.spec import Spec
 
@@ -84,8 +83,8 @@ class SCDWorldModel(WorldModel):
         """Read one more frame and sample the next; see `WorldModel.next_frame`."""
         c = self.read(frame, cache)
         rest = (frame.packed, frame.action, frame.action_valid)
-        context, away = self.decoder.context(c, *rest), None
-        if sampler.guidance != 1:
-            away = self.decoder.context(blurred(c, eps, self.config.guidance_noise), *rest)
+        found = guidance.contexts(
+            lambda c: self.decoder.context(c, *rest), c, eps, sampler, self.config.guidance_noise
+        )
         base = self.base(frame.packed, frame.valid)
-        return NextFrame(*self.sample(context, base, eps, sampler, away), c)
+        return NextFrame(*self.sample(found[0], base, eps, sampler, found[1]), c)

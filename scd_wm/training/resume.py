@@ -18,9 +18,7 @@ from scd_wm.training.recipes import Recipe
 from scd_wm.training.run_data import differences
 
 AS_IT_IS = DataOptions()
-SETTINGS = dict.fromkeys(
-    ("preset", "init", "model", "train", "data")
-)  # before what follows of them
+SETTINGS = dict.fromkeys(("preset", "init", "model", "train", "data"))  # compared in this order
 
 
 def check_out(out: Path, resume: bool) -> dict[str, Any] | None:

@@ -15,8 +15,8 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from scd_wm.cli import main
-from scd_wm.clone_held_out import HeldOut
 from scd_wm.cloning.config import BACKBONES, STEPS, PolicyConfig
+from scd_wm.cloning.held_out import HeldOut
 from scd_wm.cloning.run import train_policy
 from scd_wm.commands import policies
 from scd_wm.convert.run import convert

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scd_wm import testing
 from scd_wm.imagination import begin, step
-from scd_wm.model import guidance, noise
+from scd_wm.model import noise
 from scd_wm.model.fed import FedWorldModel
 from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.flow import Sampler
@@ -70,7 +70,7 @@ def test_the_line_goes_through_what_the_blurred_context_predicts(
         contexts.append((context, blurred(context, eps, deviation)))
         return contexts[-1][1]
 
-    monkeypatch.setattr("scd_wm.model.scd.blurred", spy)
+    monkeypatch.setattr("scd_wm.model.guidance.blurred", spy)
     packed = torch.randn(2, model.layout.num_values, dtype=torch.float64)
     valid = torch.ones(2, model.layout.num_tokens, dtype=torch.bool)
     action = torch.randn(2, 2, dtype=torch.float64)
@@ -140,10 +140,9 @@ def test_the_deviation_is_that_of_the_config(monkeypatch: pytest.MonkeyPatch) ->
 
     def spy(context: Tensor, eps: Tensor, deviation: float) -> Tensor:
         asked.append(deviation)
-        return guidance.blurred(context, eps, deviation)
+        return blurred(context, eps, deviation)
 
-    for module in ("scd", "fed"):
-        monkeypatch.setattr(f"scd_wm.model.{module}.blurred", spy)
+    monkeypatch.setattr("scd_wm.model.guidance.blurred", spy)
     for kind in ("prefix", "resume"):
         imagined(world(kind, guidance=2.0, guidance_noise=0.75), slice(1), horizon=1)
     assert asked == [0.75, 0.75]
