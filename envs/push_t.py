@@ -50,6 +50,9 @@ class PushT(SimulatedEnv):
         image_size: Side S of the image and of what `render` returns, in pixels.
         render_mode: "rgb_array" or None. Images are drawn off screen, without a display by EGL
             unless the environment variable MUJOCO_GL says otherwise.
+        disturbance: Standard deviation, in metres along each axis, of a displacement of the target
+            that no action and no observation tells of, another in each step: a world of chance. It
+            is drawn from the environment's generator, so that a seed still says all.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -74,8 +77,12 @@ class PushT(SimulatedEnv):
         observation: Literal["image", "state"] = "image",
         image_size: int = 64,
         render_mode: str | None = None,
+        disturbance: float = 0.0,
     ) -> None:
         super().__init__(observation, image_size, render_mode)
+        if not 0 <= disturbance <= REACH:
+            raise ValueError(f"disturbance must be from 0 to {REACH} m, got {disturbance}")
+        self.disturbance = disturbance
         self.observation_space = _observation_space(observation, image_size)
         self._pusher_geom = self._model.geom("pusher").id
         self.pusher_radius = float(self._model.geom("pusher").size[0])
@@ -107,7 +114,7 @@ class PushT(SimulatedEnv):
         Raises:
             ValueError: If the action is not two finite numbers.
         """
-        contact = self._push(self._check_action(action) * REACH)
+        contact = self._push(self._disturbed(self._check_action(action) * REACH))
         info = self._info(contact)
         reward = min(info["overlap"] / SUCCESS_OVERLAP, 1.0)
         return self._observe(), reward, info["success"], False, info
@@ -116,6 +123,12 @@ class PushT(SimulatedEnv):
         """Return the share of the T's area that lies on the goal, 0 to 1."""
         shared = overlap_area(self.shape.corners(self.block_pose), self._goal_corners)
         return float(np.clip(shared / self.shape.area, 0, 1))
+
+    def _disturbed(self, target: np.ndarray) -> np.ndarray:
+        """Return where the pusher goes in place of `target`, (2,) metres, within its reach."""
+        if not self.disturbance:
+            return target
+        return np.clip(target + self.np_random.normal(0, self.disturbance, 2), -REACH, REACH)
 
     def _push(self, target: np.ndarray) -> bool:
         """Run one step towards `target`, (2,) metres; return whether the pusher touched the T."""

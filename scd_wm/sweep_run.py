@@ -22,7 +22,14 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import SUMMARY, check_out, default_device
 from scd_wm.evaluation import metrics
 from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
-from scd_wm.evaluation.evaluate import EvaluationConfig, Plan, plan_evaluation, read_clips
+from scd_wm.evaluation.energy import energy_scores
+from scd_wm.evaluation.evaluate import (
+    EvaluationConfig,
+    Plan,
+    imagine_more,
+    plan_evaluation,
+    read_clips,
+)
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.null_models import Imagine
 from scd_wm.evaluation.result import mean_of_all_frames, number
@@ -38,7 +45,10 @@ from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
 
 FORMAT = "scd_wm sampler sweep"
-SHOWN = ("position_px/", "found/", "position/", "moving_psnr/", "sharpness/", "rmse/")
+SHOWN = (
+    *("energy_px/", "position_px/", "found/", "energy/", "position/"),
+    *("moving_psnr/", "sharpness/", "rmse/"),
+)
 SHOWN_AT = 16  # imagined frames at which the table is given, or the longest horizon below
 
 
@@ -201,6 +211,8 @@ def _measure(
         cpu_s += time.process_time() - cpu_start
         wall_s += time.perf_counter() - wall_start
         scores = scorer.score(frames, clip) | _sharpness(frames, clip, scorer.cameras, start)
+        if plan.config.num_futures > 1:
+            scores |= energy_scores(imagine_more(imagine, frames, clip, rows, plan), clip, scorer)
         parts.append({name: values.numpy() for name, values in scores.items()})
     num_frames = len(plan.places) * plan.horizons[-1]
     episodes = [place.episode for place in plan.places]

@@ -76,6 +76,13 @@ def add_evaluate(commands: Commands) -> argparse.ArgumentParser:
     _add_run_and_data(parser)
     parser.add_argument("--clips", type=int, metavar="N", default=64, help="clips to imagine")
     parser.add_argument(
+        "--futures",
+        type=int,
+        metavar="N",
+        default=1,
+        help="of each clip; 2 or more also give energy scores, which do justice to chance",
+    )
+    parser.add_argument(
         "--horizons",
         type=number_list,
         metavar="N,N",
@@ -128,7 +135,11 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from scd_wm.evaluation.evaluate import EvaluationConfig
 
     config = EvaluationConfig(
-        num_clips=args.clips, history=args.history, horizons=args.horizons, seed=args.seed
+        num_clips=args.clips,
+        num_futures=args.futures,
+        history=args.history,
+        horizons=args.horizons,
+        seed=args.seed,
     )
     if args.sweep_steps or args.sweep_solvers or args.sweep_guidance:
         _sweep(args, config)

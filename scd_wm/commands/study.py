@@ -14,7 +14,7 @@ ARMS = (  # of scd_wm.study.config, which needs torch
     *("deeper_encoder", "deeper_decoder", "no_interface_noise", "more_interface_noise"),
     *("four_draws", "no_own_history", "history_noise", "no_residual", "velocity"),
 )
-WORLDS = ("push_t_state", "push_t", "lift")
+WORLDS = ("push_t_state", "push_t_state_chance", "push_t", "lift")
 
 
 def add_study(commands: Commands) -> argparse.ArgumentParser:
@@ -56,6 +56,13 @@ def add_study(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--clips", type=int, metavar="N", default=64, help="clips to imagine")
     parser.add_argument(
+        "--futures",
+        type=int,
+        metavar="N",
+        default=1,
+        help="of each clip; 2 or more also give energy scores, for worlds of chance",
+    )
+    parser.add_argument(
         "--workers", type=int, metavar="N", default=1, help="runs at a time, each a process"
     )
     parser.add_argument(
@@ -88,6 +95,7 @@ def run_study(args: argparse.Namespace) -> None:
         sampler_steps=args.sampler_steps,
         horizons=args.horizons,
         num_clips=args.clips,
+        num_futures=args.futures,
         overrides=tuple(args.overrides),
     )
     found = study(args.out, config, args.workers)

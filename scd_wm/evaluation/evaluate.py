@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip, collate
 from scd_wm.evaluation.clips import ClipPlace, ClipSource, choose_clips, fitting_horizons
+from scd_wm.evaluation.energy import energy_infos, energy_scores
 from scd_wm.evaluation.fidelity_measure import (
     READ,
     agreement,
@@ -40,7 +41,7 @@ from scd_wm.evaluation.result import (
     ZERO,
     Evaluation,
 )
-from scd_wm.evaluation.scores import Scorer, default_position_vectors
+from scd_wm.evaluation.scores import MetricInfo, Scorer, default_position_vectors
 from scd_wm.evaluation.summarise import (
     UNCERTAINTY,
     compare_uncertainty,
@@ -71,11 +72,12 @@ class EvaluationConfig:
     history: int = 4  # real frames given before the first imagined one
     horizons: tuple[int, ...] = (1, 4, 8, 16, 32)  # imagined frames after which numbers are given
     seed: int = 0  # of the choice of clips, the model's noise, the shuffling and the bootstrap
+    num_futures: int = 1  # of each clip; 2 or more give energy scores
     batch_size: int = 16  # clips imagined at once; bounds memory, does not change the numbers
     num_resamples: int = 2000  # of the bootstrap
 
     def __post_init__(self) -> None:
-        for name in ("num_clips", "batch_size", "num_resamples"):
+        for name in ("num_clips", "num_futures", "batch_size", "num_resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
@@ -131,7 +133,7 @@ def evaluate(
     episodes = [place.episode for place in plan.places]
     for model, scores in agreement(readings, positions, episodes, config.seed).items():
         table[model] = table.get(model, {}) | scores
-    infos = scorer.describe() | networks.infos(scorer.cameras) | agreement_infos(positions)
+    infos = describe(scorer, config) | networks.infos(scorer.cameras) | agreement_infos(positions)
     settings = {"seed": config.seed, "num_resamples": config.num_resamples}
     return Evaluation(
         horizons=plan.horizons,
@@ -150,6 +152,12 @@ def evaluate(
             **settings,
         ),
     )
+
+
+def describe(scorer: Scorer, config: EvaluationConfig) -> dict[str, MetricInfo]:
+    """Return what the metrics of frames mean, most telling first."""
+    infos = scorer.describe()
+    return infos if config.num_futures == 1 else energy_infos(infos) | infos
 
 
 def _readers(
@@ -183,6 +191,7 @@ class Plan:
     places: tuple[ClipPlace, ...]  # N
     episodes: tuple[str, ...]  # of each clip, N
     seeds: Tensor  # of the model's noise in each clip, (N,) int64
+    more_seeds: Tensor  # of the other futures of each clip, (num_futures - 1, N)
     borrowed: Tensor | None  # imagined actions of another clip, (N, T, A); None for a single clip
     zero: Tensor  # the action that stands for none, (A,)
 
@@ -209,13 +218,15 @@ def plan_evaluation(source: ClipSource, config: EvaluationConfig) -> Plan:
     places = choose_clips(source, clip_len, config.num_clips, config.seed)
     clips = (source.clip(p.episode, p.start, clip_len) for p in places)
     actions = torch.stack([clip.actions[config.history - 1 :] for clip in clips])
+    seeds = clip_seeds(config.num_futures * len(places), config.seed).reshape(-1, len(places))
     return Plan(
         config=config,
         horizons=horizons,
         horizons_left_out=left_out,
         places=places,
         episodes=tuple(source.episodes[p.episode].name for p in places),
-        seeds=clip_seeds(len(places), config.seed),
+        seeds=seeds[0],
+        more_seeds=seeds[1:],
         borrowed=_borrow_actions(actions, places, config.seed),
         zero=zero_action(actions),
     )
@@ -264,7 +275,12 @@ def _score_all(
             clip = read_clips(source, plan.places[rows], plan.clip_len)
             imagined = _imagine_batch(models, clip, rows, plan)
             seen = models.networks.look(imagined, clip, plan.config.history, plan.horizons)
-            parts.append(numbers(beside(_score_batch(imagined, clip, plan, scorer), seen[0])))
+            scores = _score_batch(imagined, clip, plan, scorer)
+            if plan.config.num_futures > 1:
+                futures = imagine_more(models.imagine, imagined[WORLD_MODEL], clip, rows, plan)
+                scores[WORLD_MODEL] |= energy_scores(futures, clip, scorer)
+                scores[COPY_LAST] |= energy_scores([imagined[COPY_LAST]] * 2, clip, scorer)
+            parts.append(numbers(beside(scores, seen[0])))
             read = read_models(
                 {model: frames for model, frames in imagined.items() if model in READ},
                 clip,
@@ -294,6 +310,15 @@ def _imagine_batch(models: _Models, clip: Clip, rows: slice, plan: Plan) -> dict
     if models.ceiling is not None:
         imagined[ROUND_TRIP] = models.ceiling(clip.frames(plan.config.history, clip.num_frames))
     return imagined
+
+
+def imagine_more(
+    imagine: Imagine, first: Frames, clip: Clip, rows: slice, plan: Plan
+) -> list[Frames]:
+    """Return all futures of a batch of clips, of which the first is there already."""
+    history = clip.frames(0, plan.config.history)
+    actions = clip.actions[:, plan.config.history - 1 :]
+    return [first, *(imagine(history, actions, seeds[rows]) for seeds in plan.more_seeds)]
 
 
 def _score_batch(

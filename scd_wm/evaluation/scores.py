@@ -33,6 +33,24 @@ class MetricInfo:
     bounds: tuple[float, float] | None = None  # of its axis in a plot; None fits the values
 
 
+@dataclass(frozen=True)
+class Points:
+    """Where something is in imagined and real frames, so that their distance is an error."""
+
+    imagined: Tensor  # (B, T, D)
+    real: Tensor  # (B, T, D)
+    counts: Tensor  # (B, T) bool: frames in which the real one is known
+
+    def apart(self, other: Tensor) -> Tensor:
+        """Return how far other points are from the imagined ones, (B, T) float64, NaN if unknown.
+
+        Args:
+            other: (B, T, D).
+        """
+        distance = (self.imagined.double() - other.double()).norm(dim=-1)
+        return _where(self.counts, distance)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
     """Computes all metrics that a spec allows.
@@ -107,13 +125,9 @@ class Scorer:
         yield f"moving_psnr/{name}", _where(valid[:, start:], metrics.psnr(imagined, real, moving))
         yield f"ssim/{name}", _where(valid[:, start:], metrics.ssim(imagined, real))
         for thing, colour in self.tracked_colours.items():
-            place, seen, there = _where_is(
-                torch.cat([every[:, :start], imagined], dim=1), every, colour
-            )
-            counts = (there & valid)[:, start:]
-            apart = (place - locate(every, colour).position).double().norm(dim=-1)
-            yield f"position_px/{name}/{thing}", _where(counts, apart[:, start:])
-            yield f"found/{name}/{thing}", _where(counts, seen[:, start:].double())
+            points, seen = _follow(imagined, every, valid, colour)
+            yield f"position_px/{name}/{thing}", points.apart(points.real)
+            yield f"found/{name}/{thing}", _where(points.counts, seen.double())
 
     def _vectors(self, name: str, imagined: Tensor, real: Clip) -> Iterator[tuple[str, Tensor]]:
         target, valid = real.vectors[name], real.valid[name]
@@ -122,6 +136,32 @@ class Scorer:
             yield f"position/{name}", _where(valid, apart)
         yield f"rmse/{name}", _where(valid, metrics.rmse(imagined, target))
         yield f"mae/{name}", _where(valid, metrics.mean_abs_error(imagined, target))
+
+    def points(self, imagined: Frames, clip: Clip) -> dict[str, Points]:
+        """Return all in imagined frames whose distance from the real frames is an error.
+
+        Args:
+            imagined: T frames.
+            clip: The whole real clip, as in `score`.
+
+        Returns:
+            By "px/CAMERA/THING" the middle of a tracked object, in pixels; by the name of a vector
+            its position or, if it is none, the whole of it over the root of its length.
+        """
+        real = clip.frames(clip.num_frames - _num_frames(imagined), clip.num_frames)
+        found: dict[str, Points] = {}
+        for camera in [name for name in self.cameras if name in imagined.images]:
+            for thing, colour in self.tracked_colours.items():
+                shown, every = imagined.images[camera], clip.images[camera]
+                points, _ = _follow(shown, every, clip.valid[camera], colour)
+                found[f"px/{camera}/{thing}"] = points
+        for name in [name for name in self.spec.vectors if name in imagined.vectors]:
+            dim = self.spec.vectors[name].dim
+            count = self.position_vectors.get(name)
+            scale = 1.0 if count else dim**-0.5
+            own, true = (x[name][..., :count] * scale for x in (imagined.vectors, real.vectors))
+            found[name] = Points(own, true, real.valid[name])
+        return found
 
     def describe(self) -> dict[str, MetricInfo]:
         """Return what each metric means, most telling first."""
@@ -190,25 +230,31 @@ def outcome_scores(name: str, predicted: Tensor, real: Tensor) -> dict[str, Tens
     }
 
 
-def _where_is(shown: Tensor, real: Tensor, colour: TrackedColour) -> tuple[Tensor, Tensor, Tensor]:
-    """Find an object in what is shown: where it is or was last seen, and whether it is found.
+def _follow(
+    imagined: Tensor, every: Tensor, valid: Tensor, colour: TrackedColour
+) -> tuple[Points, Tensor]:
+    """Find an object in imagined frames: where it is or was last seen, and whether it is found.
 
     Somebody who watches would believe a thing that fades away to be where it was; so every frame
     counts, and a model gains nothing by losing what it cannot place.
 
     Args:
-        shown: The history and then imagined images, (B, T, H, W, 3).
-        real: The same frames as they really were.
+        imagined: Images of the last T frames, (B, T, H, W, 3).
+        every: Real images, of the history too, (B, H + T, H, W, 3).
+        valid: Whether there is one, (B, H + T) bool.
         colour: Of the object.
 
     Returns:
-        Position in what is shown, (B, T, 2); whether it is found there, and in the real frames,
-        both (B, T).
+        Points of the T frames, and whether the object is found in the imagined ones, (B, T).
     """
-    sighting, truth = locate(shown, colour), locate(real, colour)
+    start = every.shape[1] - imagined.shape[1]
+    shown = torch.cat([every[:, :start], imagined], dim=1)
+    sighting, truth = locate(shown, colour), locate(every, colour)
     typical = typical_mass(truth)
     seen = found(sighting, typical)
-    return last_known(sighting.position, seen), seen, found(truth, typical)
+    place, counts = last_known(sighting.position, seen), found(truth, typical) & valid
+    points = (x[:, start:] for x in (place, truth.position, counts))
+    return Points(*points), seen[:, start:]
 
 
 def _position_infos(

@@ -62,6 +62,8 @@ class World:
     episodes: int
     steps: int  # of the reference
     recordings: tuple[Recording, ...]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()  # "key=value", in the preset
 
 
 GIVEN_PRESET, GIVEN_STEPS = "tiny", 800  # of the reference on data that is given
@@ -75,8 +77,14 @@ _LIFTS = (
     Recording("expert", 0.8, 0.2),
     Recording("random", None, 0.1),
 )
+# What follows from a history of the model's own is not what was recorded, where there is chance;
+# and one step from noise to frame gives a mean, so that more than half of training is on others.
+_CHANCE = ("self_rollouts=0", "full_noise_fraction=0.2", "draws=2")
 WORLDS: Mapping[str, World] = {
     "push_t_state": World("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES),
+    "push_t_state_chance": World(
+        *("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES, {"disturbance": 0.01}, _CHANCE)
+    ),
     "push_t": World("scd_wm/PushT-v0", "tiny", 150, 2_400, _PUSHES),
     "lift": World("scd_wm/Lift-v0", "tiny", 150, 500, _LIFTS),
 }
@@ -100,6 +108,7 @@ class StudyConfig:
     sampler_steps: tuple[int, ...] = (1, 4)  # T, at each of which a run is measured
     horizons: tuple[int, ...] = (1, 4, 8, 16)  # imagined frames; the last measured is the table's
     num_clips: int = 64  # imagined for the numbers
+    num_futures: int = 1  # of each clip; 2 or more give energy scores
     overrides: tuple[str, ...] = ()  # "key=value" for every run
 
     def __post_init__(self) -> None:
@@ -125,8 +134,9 @@ class StudyConfig:
         if not self.horizons or min(self.horizons) < 1:
             raise ValueError(f"horizons must be 1 or more, got {list(self.horizons)}")
         object.__setattr__(self, "horizons", tuple(sorted(self.horizons)))
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips must be 1 or more, got {self.num_clips}")
+        for name in ("num_clips", "num_futures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
     def preset(self, world: str) -> str:
         """Return the recipe of a world."""

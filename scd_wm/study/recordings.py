@@ -43,4 +43,12 @@ def _record(world: World, scale: float, folder: Path, seed: int) -> Path:
 
 def _collect(world: World, part: Recording, scale: float, path: Path, seed: int) -> None:
     episodes = max(LEAST_EPISODES, round(scale * world.episodes * part.share))
-    collect(world.env_id, part.policy, episodes, path, seed=seed, noise=part.noise)
+    collect(
+        world.env_id,
+        part.policy,
+        episodes,
+        path,
+        seed=seed,
+        noise=part.noise,
+        env_kwargs=world.env_kwargs,
+    )

@@ -114,7 +114,10 @@ class Job:
         test.prepare()
         config = self.config
         settings = EvaluationConfig(
-            num_clips=config.num_clips, history=HISTORY, horizons=config.horizons
+            num_clips=config.num_clips,
+            num_futures=config.num_futures,
+            history=HISTORY,
+            horizons=config.horizons,
         )
         colours = colours_from_metadata(test.info.metadata)
         scores = {

@@ -142,7 +142,8 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
             f"{undone[0]} cannot be for every run: the study sets {_setting(undone[0])} of "
             f"{run.arm!r} itself"
         )
-    found = [*arm.changes, *config.overrides]
+    world = WORLDS[run.world].changes if run.world in WORLDS else ()
+    found = [*world, *arm.changes, *config.overrides]  # of one setting the last counts
     preset = config.preset(run.world)
     if arm.to_encoder:
         model = compute.settings(preset, found).model

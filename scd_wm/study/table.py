@@ -8,8 +8,13 @@ from typing import Any
 from scd_wm.evaluation.result import COPY_LAST, MODEL_LABELS, SHUFFLED, WORLD_MODEL, number
 from scd_wm.study.config import REFERENCE
 
-MAIN = ("position_px/", "position/", "moving_psnr/")  # metrics of the first table begin with these
-WITHOUT_POSITIONS = ("moving_psnr/", "rmse/")  # and with these where the data names no position
+MAIN = ("energy_px/", "energy/", "position_px/", "position/", "moving_psnr/")
+"""What metrics of the first table begin with."""
+WITHOUT_POSITIONS = (
+    "energy/",
+    "moving_psnr/",
+    "rmse/",
+)  # and with these where the data names no position
 LEFT_OUT = ("mae/", "log_loss/")  # say the same as their neighbours
 PETA = 1e15
 
@@ -44,7 +49,7 @@ def runs_of(found: Found, world: str, arm: str | None = None) -> list[Found]:
 def shown_metrics(run: Found, config: Found) -> dict[str, str]:
     """Return the metrics of the first table, with their headings."""
     known = _headings(run, config)
-    has_positions = any(name.startswith(MAIN[:2]) for name in known)
+    has_positions = any(name.startswith("position") for name in known)
     prefixes = MAIN if has_positions else WITHOUT_POSITIONS
     return {n: known[n] for prefix in prefixes for n in known if n.startswith(prefix)}
 

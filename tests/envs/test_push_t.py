@@ -260,3 +260,36 @@ def test_bad_states_are_refused(env: PushT, state: list[float]) -> None:
 def test_states_outside_the_walls_are_refused(env: PushT) -> None:
     with pytest.raises(ValueError, match="within"):
         env.reset(options={"state": [0.3, 0, 0, 0, 0]})
+
+
+def test_a_disturbance_moves_the_target_as_far_as_it_says_and_a_seed_says_all() -> None:
+    env, start = PushT("state", disturbance=0.004), {"state": [-0.1, 0.1, 0.1, -0.1, 0.3]}
+
+    def ends(seed: int) -> np.ndarray:
+        """Return where the pusher is after each command to stay where it began."""
+        env.reset(seed=seed, options=start)
+        stay, places = env.pusher_pos / REACH, []
+        for _ in range(200):
+            env.step(stay)
+            places.append(env.pusher_pos)
+        return np.stack(places)
+
+    found = ends(0)
+    np.testing.assert_allclose(found.std(axis=0), 0.004, rtol=0.15)
+    np.testing.assert_allclose(found.mean(axis=0), [-0.1, 0.1], atol=0.001)
+    np.testing.assert_array_equal(found, ends(0))
+    assert (found != ends(1)).all()
+
+
+def test_disturbed_targets_stay_within_reach() -> None:
+    wild = PushT("state", disturbance=0.1)
+    wild.reset(seed=0)
+    for _ in range(50):
+        wild.step(np.array([1.0, 1.0]))
+        assert np.abs(wild.pusher_pos).max() <= REACH + 1e-3
+
+
+@pytest.mark.parametrize("disturbance", [-0.01, 1.0, math.nan])
+def test_impossible_disturbances_are_refused(disturbance: float) -> None:
+    with pytest.raises(ValueError, match=r"disturbance must be from 0 to 0\.225 m"):
+        PushT("state", disturbance=disturbance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import h5py
 import pytest
 
 from scd_wm import testing
@@ -123,6 +125,29 @@ def test_the_table_shows_means_over_seeds_of_the_named_metrics() -> None:
     main, rest = (line for line in text if line.startswith("|  | T |"))
     assert "SSIM" not in main
     assert "SSIM" in rest
+
+
+def test_a_world_of_chance_is_scored_by_several_futures(tmp_path: Path) -> None:
+    config = small(
+        worlds=("push_t_state_chance",), arms=("prefix",), sampler_steps=(2,), num_futures=2
+    )
+    found = study(tmp_path / "study", config)
+    scores = found["runs"]["push_t_state_chance-prefix-0"]["scores"]["2"]["metrics"]
+    score, error = (
+        scores[f"{name}/pusher_pos"]["models"]["world_model"]["3"]["mean"]
+        for name in ("energy", "position")
+    )
+    assert 0 < score < error
+    heading = (tmp_path / "study/table.md").read_text().split("What else")[0]
+    assert "block_pose: energy score | pusher_pos: energy score | block_pose: position" in heading
+    recorded = tmp_path / "study/data/push_t_state_chance/train/part_0.hdf5"
+    with h5py.File(recorded) as file:
+        assert json.loads(file["data"].attrs["env_args"])["env_kwargs"]["disturbance"] == 0.01
+    own = changes(config.runs[0], config)
+    assert "self_rollouts=0" in own
+    assert own.index("draws=2") < changes(replace(config.runs[0], arm="four_draws"), config).index(
+        "draws=4"
+    )
 
 
 def test_equal_steps_are_the_nearest_whole_number_and_one_at_least() -> None:
