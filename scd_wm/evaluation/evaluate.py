@@ -275,12 +275,13 @@ def _score_all(
             clip = read_clips(source, plan.places[rows], plan.clip_len)
             imagined = _imagine_batch(models, clip, rows, plan)
             seen = models.networks.look(imagined, clip, plan.config.history, plan.horizons)
-            scores = _score_batch(imagined, clip, plan, scorer)
+            scores = beside(_score_batch(imagined, clip, plan, scorer), seen[0])
             if plan.config.num_futures > 1:
-                futures = imagine_more(models.imagine, imagined[WORLD_MODEL], clip, rows, plan)
-                scores[WORLD_MODEL] |= energy_scores(futures, clip, scorer)
-                scores[COPY_LAST] |= energy_scores([imagined[COPY_LAST]] * 2, clip, scorer)
-            parts.append(numbers(beside(scores, seen[0])))
+                own = imagine_more(models.imagine, imagined[WORLD_MODEL], clip, rows, plan)
+                futures = {WORLD_MODEL: own, COPY_LAST: [imagined[COPY_LAST]] * 2}
+                energies = {m: energy_scores(f, clip, scorer) for m, f in futures.items()}
+                scores = beside(scores, energies)
+            parts.append(numbers(scores))
             read = read_models(
                 {model: frames for model, frames in imagined.items() if model in READ},
                 clip,

@@ -19,6 +19,7 @@ _AT_LEAST_0 = (
 _CHOICES = {
     "arch": ("scd", "entangled"),
     "context_mode": ("prefix", "token_concat", "resume"),
+    "vector_noise": ("value", "change"),
     "prediction": ("sample", "velocity"),
     "solver": ("euler", "heun"),
 }
@@ -47,6 +48,7 @@ class WorldModelConfig:
     context_mode: str = "prefix"  # or "token_concat", the paper's; or "resume"; of "scd"
     fed_level: float | None = None  # least noise level of the frame to come that the encoder sees
     resume_layer: int = 0  # decoder layers on the noisy frame alone, before c; of "resume"
+    vector_noise: str = "value"  # what of a vector is noised; or "change", that from the last frame
     prediction: str = "sample"  # or "velocity", the paper's
     residual: bool = True  # sample prediction is relative to the last frame
     num_steps: int = 2  # default sampler steps T
@@ -84,6 +86,8 @@ class WorldModelConfig:
         self._check("one_copy", is_entangled or not self.one_copy, 'false unless arch="entangled"')
         for name in ("history_noise", "self_forcing"):  # there noisy frames are the history
             self._check(name, not (self.one_copy and getattr(self, name)), "0 with one_copy=true")
+        is_absolute = self.vector_noise == "value"
+        self._check("vector_noise", is_absolute or not self.one_copy, '"value" with one_copy=true')
         is_forced = self.self_forcing > 0  # all frames that self_rollouts would imagine
         self._check("self_rollouts", not (is_forced and self.self_rollouts), "0 with self_forcing")
         self._check_fed()

@@ -25,7 +25,7 @@ from scd_wm.model.blocks import Attend, Blocks
 from scd_wm.model.cache import RingCache
 from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.denoiser import DenoiserContext, FrameDenoiser, FrameTokens, Modulation
-from scd_wm.model.frames import Frame, NextFrame, Noised, Sequence
+from scd_wm.model.frames import Base, Frame, NextFrame, Noised, Sequence
 from scd_wm.model.layout import FrameLayout
 from scd_wm.model.rope import FrameRotation
 from scd_wm.model.world_model import WorldModel
@@ -252,6 +252,7 @@ class EntangledWorldModel(WorldModel):
         sequence: Sequence,
         history: Tensor,
         context: DenoiserContext,
+        base: Base,
         seeds: Tensor,
         draw: int,
     ) -> Noised:
@@ -260,7 +261,7 @@ class EntangledWorldModel(WorldModel):
         A clean frame is as `contexts` reads it, with the action taken at it, but that it sees its
         outcome query and, like a noisy frame, W frames before itself; it is not in the loss.
         """
-        noised = super().draw(sequence, history, context, seeds, draw)
+        noised = super().draw(sequence, history, context, base, seeds, draw)
         if not self.config.one_copy:
             return noised
         batch, num_frames = history.shape[:2]

@@ -251,7 +251,8 @@ class FedWorldModel(WorldModel):
         level = (least + (1 - least) * share).flatten()
         frame_keys = noise.derive(noise.derive(keys, 1)[:, None], torch.arange(num_frames).to(keys))
         eps = noise.normal(frame_keys, self.layout.num_values, history.dtype).flatten(0, 1)
-        return flow.interpolate(self._visible(sequence).flatten(0, 1), eps, level), level
+        frames = self.base(history, sequence.valid[:, :-1]).encode(self._visible(sequence))
+        return flow.interpolate(frames.flatten(0, 1), eps, level), level
 
     def _context(
         self, c: Tensor, feed: Feed, last: Tensor, action: Tensor, action_valid: Tensor

@@ -8,19 +8,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Base:
-    """What a sample prediction is relative to: x^ = value + scale * network output."""
+    """What frames to come are relative to.
+
+    What is noised and denoised is z = (x - origin) / unit, and a sample prediction of it is
+    z^ = value + scale * network output.
+    """
 
     value: Tensor  # (..., M) the last frame, or 0 where there is none
     scale: Tensor  # (..., M) deviation of the residual, or 1
+    origin: Tensor | None = None  # (..., M) the last frame where changes are noised; None: 0
+    unit: Tensor | None = None  # (..., M) deviation of the change there; None: 1
 
     def flatten(self) -> Base:
         """Join all leading axes into one."""
-        return Base(self.value.flatten(0, -2), self.scale.flatten(0, -2))
+        value, scale = self.value.flatten(0, -2), self.scale.flatten(0, -2)
+        if self.origin is None or self.unit is None:
+            return Base(value, scale)
+        return Base(value, scale, self.origin.flatten(0, -2), self.unit.flatten(0, -2))
+
+    def encode(self, packed: Tensor) -> Tensor:
+        """Return z of packed frames x, (..., M)."""
+        if self.origin is None or self.unit is None:
+            return packed
+        return (packed - self.origin) / self.unit
+
+    def decode(self, coded: Tensor) -> Tensor:
+        """Return packed frames x of z, (..., M): undoes `encode`."""
+        if self.origin is None or self.unit is None:
+            return coded
+        return torch.addcmul(self.origin, self.unit, coded)
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ class NextFrame:
 class Noised:
     """Frames to denoise in training, F = B (T - 1) of them."""
 
-    frames: Tensor  # (F, M) x_s
+    frames: Tensor  # (F, M) z_s, see `Base`
     level: Tensor  # (F,) s
     eps: Tensor  # (F, M)
     condition: Tensor  # (F, 1, D), of modulations

@@ -77,6 +77,7 @@ class FrameLayout(nn.Module):
     """
 
     token_of_value: Tensor  # (M,) which token each packed value belongs to
+    is_image: Tensor  # (M,) bool
     delta_std: Tensor  # (M,) RMS change between frames, of each normalised value
 
     def __init__(self, spec: Spec, patch_size: int) -> None:
@@ -91,6 +92,8 @@ class FrameLayout(nn.Module):
             for s in self.segments
         ]
         self._constant("token_of_value", torch.cat(owner))
+        kinds = [torch.full((s.num_tokens * s.token_len,), s.is_image) for s in self.segments]
+        self._constant("is_image", torch.cat(kinds))
         self._constant("delta_std", torch.cat([self._delta_std(s) for s in self.segments]))
         for name, camera in spec.cameras.items():
             if camera.std:

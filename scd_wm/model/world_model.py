@@ -174,11 +174,11 @@ class WorldModel(nn.Module, ABC):
         average: losses.Average | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses by name at one of K draws of noise level and noise for every frame."""
-        noised = self.draw(sequence, history, context, seeds, draw)
+        base = self.base(history, sequence.valid[:, :-1]).flatten()
+        noised = self.draw(sequence, history, context, base, seeds, draw)
         raw, logits = self.evaluate(
             noised.frames, noised.level[:, None], self.denoiser.modulate(noised.condition), context
         )
-        base = self.base(history, sequence.valid[:, :-1]).flatten()
         error = self._error(raw, sequence.packed[:, 1:].flatten(0, 1), noised, base)
         valid = self.layout.value_valid(sequence.valid[:, 1:]).flatten(0, 1)
         valid = valid & noised.counts[:, None]
@@ -190,12 +190,14 @@ class WorldModel(nn.Module, ABC):
         sequence: Sequence,
         history: Tensor,
         context: DenoiserContext,
+        base: Base,
         seeds: Tensor,
         draw: int,
     ) -> Noised:
         """Return the frames that follow `history` at random noise levels."""
         level, eps = self._draw_noise(seeds, history, draw)
-        frames = flow.interpolate(self._visible(sequence).flatten(0, 1), eps, level)
+        frames = base.encode(self._visible(sequence).flatten(0, 1))
+        frames = flow.interpolate(frames, eps, level)
         condition = self.denoiser.condition(level, context.action)
         return Noised(frames, level, eps, condition, torch.ones_like(level, dtype=torch.bool))
 
@@ -254,9 +256,10 @@ class WorldModel(nn.Module, ABC):
 
     def _error(self, raw: Tensor, target: Tensor, noised: Noised, base: Base) -> Tensor:
         """Return the weighted squared error of every value, (F, M)."""
+        coded = base.encode(target)
         if self.config.prediction == "velocity":
-            return (raw - (noised.eps - target)).square()
-        residual = (target - base.value) / base.scale
+            return (raw - (noised.eps - coded)).square()
+        residual = (coded - base.value) / base.scale
         weight = flow.sample_loss_weight(noised.level[:, None], base.scale)
         return weight * (raw - residual).square()
 
@@ -276,11 +279,23 @@ class WorldModel(nn.Module, ABC):
             last: The frame before it, packed, (..., M).
             valid: Which of its tokens hold data, (..., N) bool.
         """
-        if not self.config.residual or self.config.prediction == "velocity":
-            return Base(torch.zeros_like(last), torch.ones_like(last))
+        zero, one = torch.zeros_like(last), torch.ones_like(last)
+        is_residual = self.config.residual and self.config.prediction == "sample"
+        if not is_residual and self.config.vector_noise == "value":
+            return Base(zero, one)
         held = self.layout.value_valid(valid)
-        one = last.new_ones(())
-        return Base(last.masked_fill(~held, 0.0), torch.where(held, self.layout.delta_std, one))
+        before = torch.where(held, last, zero)
+        change = torch.where(held, self.layout.delta_std, one)
+        value, scale = (before, change) if is_residual else (zero, one)
+        if self.config.vector_noise == "value":
+            return Base(value, scale)
+        of_image = self.layout.is_image
+        return Base(
+            value=torch.where(of_image, value, zero),
+            scale=torch.where(of_image, scale, one),
+            origin=torch.where(of_image, zero, before),
+            unit=torch.where(of_image, one, change),
+        )
 
     def sample(
         self,
@@ -335,10 +350,10 @@ class WorldModel(nn.Module, ABC):
             return self.predicted(raw, noisy, levels[index], base)
 
         sample = flow.solver(solver)(denoise, eps, levels)
-        return self.layout.clamp(sample), logits
+        return self.layout.clamp(base.decode(sample)), logits
 
     def predicted(self, raw: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
-        """Return the sample x^, (B, M), that a raw prediction at one noise level means.
+        """Return the sample z^, (B, M), that a raw prediction at one noise level means; see `Base`.
 
         Pixels are within their range.
         """
@@ -347,7 +362,7 @@ class WorldModel(nn.Module, ABC):
         return self.layout.clamp(sample)
 
     def raw_of(self, sample: Tensor, noisy: Tensor, level: float, base: Base) -> Tensor:
-        """Return the raw prediction, (B, M), that means the sample x^: undoes `predicted`."""
+        """Return the raw prediction, (B, M), that means the sample z^: undoes `predicted`."""
         if self.config.prediction == "velocity":
             return (noisy - sample) / level
         return (sample - base.value) / base.scale

@@ -101,12 +101,11 @@ class EntangledFrames(ProbedFrames):
         sequence = model.sequence(clip)
         history = sequence.packed[:, :-1]
         full = slice(window - 1, None)  # the frames read last of all windows that are whole
-        super().__init__(
-            _join(sequence.packed[:, 1:][:, full]), _join(sequence.packed[:, :-1][:, full])
-        )
+        self.base: Base = model.base(history[:, full], sequence.valid[:, :-1][:, full]).flatten()
+        target = self.base.encode(_join(sequence.packed[:, 1:][:, full]))
+        super().__init__(target, _join(sequence.packed[:, :-1][:, full]))
         valid = model.layout.value_valid(sequence.valid)
         self.valid = _join(valid[:, 1:][:, full])  # (F, M) bool
-        self.base: Base = model.base(history[:, full], sequence.valid[:, :-1][:, full]).flatten()
         read = model.contexts(sequence, history, None)
         by_frame = rearrange(read.table, "two (b t) n c -> two b t n c", b=len(history))
         num_tokens, net = model.layout.num_tokens, model.network
@@ -145,7 +144,8 @@ class EntangledFrames(ProbedFrames):
 
         A mean per camera and vector, and the mean of those: the last frame copied has about 1.
         """
-        error = ((sample - self.target) / self.model.layout.delta_std).square()
+        error = self.base.decode(sample) - self.base.decode(self.target)
+        error = (error / self.model.layout.delta_std).square()
         return self._mean(error, {True: 0.5, False: 0.5}) / self._share()
 
     def _share(self) -> float:

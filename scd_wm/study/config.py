@@ -77,13 +77,20 @@ _LIFTS = (
     Recording("expert", 0.8, 0.2),
     Recording("random", None, 0.1),
 )
-# What follows from a history of the model's own is not what was recorded, where there is chance;
-# and one step from noise to frame gives a mean, so that more than half of training is on others.
-_CHANCE = ("self_rollouts=0", "full_noise_fraction=0.2", "draws=2")
+# What follows from a history of the model's own is not what was recorded, where there is chance.
+# One step from noise to frame gives a mean, so that most of training is on others; and they are
+# steps of the change, beside which chance is not small.
+_CHANCE = ("self_rollouts=0", "full_noise_fraction=0.2", "draws=2", "vector_noise=change")
 WORLDS: Mapping[str, World] = {
     "push_t_state": World("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES),
     "push_t_state_chance": World(
-        *("scd_wm/PushTState-v0", "state", 240, 2_000, _PUSHES, {"disturbance": 0.01}, _CHANCE)
+        "scd_wm/PushTState-v0",
+        "state",
+        240,
+        2_000,
+        _PUSHES,
+        env_kwargs={"disturbance": 0.01},  # m, a third of the farthest step
+        changes=_CHANCE,
     ),
     "push_t": World("scd_wm/PushT-v0", "tiny", 150, 2_400, _PUSHES),
     "lift": World("scd_wm/Lift-v0", "tiny", 150, 500, _LIFTS),

@@ -74,7 +74,8 @@ def test_a_later_frame_or_action_never_changes_an_earlier_prediction(one_copy: b
         sequence = model.sequence(c)
         history, seeds = sequence.packed[:, :-1], torch.arange(2)
         context = model.contexts(sequence, history, seeds)
-        noised = model.draw(sequence, history, context, seeds, 0)
+        base = model.base(history, sequence.valid[:, :-1]).flatten()
+        noised = model.draw(sequence, history, context, base, seeds, 0)
         modulation = model.denoiser.modulate(noised.condition)
         out, _ = model.evaluate(noised.frames, noised.level[:, None], modulation, context)
         raw.append(out.reshape(2, 6, -1))
@@ -89,12 +90,13 @@ def test_clean_frames_of_one_copy_are_read_as_a_rollout_reads_them() -> None:
     clip, seeds = testing.double(testing.clip(model.spec, 2, 5)), torch.arange(2)
     sequence = model.sequence(clip)
     history = sequence.packed[:, :-1]
+    base = model.base(history, sequence.valid[:, :-1]).flatten()
     raw = []
     for context in (
         model.contexts(sequence, history, seeds),
         model.contexts(sequence, history, None),
     ):
-        noised = model.draw(sequence, history, context, seeds, 0)
+        noised = model.draw(sequence, history, context, base, seeds, 0)
         assert noised.counts.reshape(2, 4).tolist() == [[False, False, False, True]] * 2
         modulation = model.denoiser.modulate(noised.condition)
         out, _ = model.evaluate(noised.frames, noised.level[:, None], modulation, context)

@@ -65,7 +65,8 @@ def _raw(model: FedWorldModel, clip: Clip) -> Tensor:
     sequence, seeds = model.sequence(clip), torch.arange(2)
     history = sequence.packed[:, :-1]
     context = model.contexts(sequence, history, noise.derive(seeds, 1))
-    noised = model.draw(sequence, history, context, seeds, 0)
+    base = model.base(history, sequence.valid[:, :-1]).flatten()
+    noised = model.draw(sequence, history, context, base, seeds, 0)
     modulation = model.denoiser.modulate(noised.condition)
     raw, _ = model.evaluate(noised.frames, noised.level[:, None], modulation, context)
     return raw.reshape(2, history.shape[1], -1)
