@@ -12,7 +12,7 @@ from scd_wm.console import name_list, number_list
 ARMS = (  # of scd_wm.study.config, which needs torch
     *("prefix", "token_concat", "entangled", "entangled_one_copy"),
     *("deeper_encoder", "deeper_decoder", "no_interface_noise", "more_interface_noise"),
-    *("four_draws", "no_own_history", "history_noise", "no_residual", "velocity"),
+    *("four_draws", "no_own_history", "change_noise", "history_noise", "no_residual", "velocity"),
 )
 WORLDS = ("push_t_state", "push_t_state_chance", "push_t", "lift")
 

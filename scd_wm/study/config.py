@@ -34,6 +34,7 @@ ABLATIONS: Mapping[str, Arm] = {
     "more_interface_noise": Arm(("interface_noise=0.2",)),
     "four_draws": Arm(("draws=4",)),
     "no_own_history": Arm(("self_rollouts=0",)),
+    "change_noise": Arm(("vector_noise=change",)),
     "history_noise": Arm(("history_noise=0.5",)),
     "no_residual": Arm(("residual=false",)),
     "velocity": Arm(("prediction=velocity", "residual=false")),
