@@ -27,7 +27,8 @@ from scd_wm.evaluation.networks import Networks, VideoNetwork
 from scd_wm.evaluation.perceptual import PerceptualNetwork
 from scd_wm.evaluation.result import COPY_LAST, Evaluation, short_table
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.model.guidance import set_guidance
+from scd_wm.imagination import sampler_of
+from scd_wm.model.flow import Sampler
 from scd_wm.model.world_model import WorldModel
 from scd_wm.report.build import write_media, write_report
 from scd_wm.report.fidelity_section import fidelity_lines
@@ -170,7 +171,7 @@ def report_on(
     colours = parse_colours(tracked_colours)
     config = EvaluationConfig() if config is None else config
     model = load_world_model(run, device or default_device(), engine="auto")
-    set_guidance(model, guidance)
+    sampler = sampler_of(model, num_steps, solver, guidance)
     autoencoder = load_world_autoencoder(run, device or default_device())
     networks = Networks(PerceptualNetwork.installed(), None if i3d is None else VideoNetwork(i3d))
     trained, held_out = open_evaluated(run, data)
@@ -179,7 +180,7 @@ def report_on(
         find_simulator(held_out, env)
     held_out.prepare()
     colours = colours or colours_from_metadata(held_out.info.metadata)
-    imagine = as_imagine(model, num_steps, autoencoder, solver)
+    imagine = as_imagine(model, num_steps, autoencoder, solver, guidance)
     result = evaluate(
         imagine,
         held_out,
@@ -192,8 +193,8 @@ def report_on(
         progress=progress,
     )
     result = add_counterfactuals(result, imagine, held_out, spec, config, env, colours)
-    steps = model.config.num_steps if num_steps is None else num_steps
-    draw = as_imagine(model, max(steps, STEPS_TO_DRAW), autoencoder, solver)
+    several = max(sampler.num_steps, STEPS_TO_DRAW)
+    draw = as_imagine(model, several, autoencoder, solver, guidance)
     shown = MediaConfig(history=config.history, horizons=config.horizons, seed=config.seed + 1)
     run = check_folder(run)
     stored = files.read_json(run / CONFIG)
@@ -206,8 +207,7 @@ def report_on(
         log=log,
         config={k: v for k, v in stored.items() if k != "spec"} | {"evaluation": vars(config)},
         data=describe_data(held_out, stored),
-        facts=_facts(model, stored, log, num_steps, solver)
-        | _latent_facts(model.spec, autoencoder),
+        facts=_facts(model, stored, log, sampler) | _latent_facts(model.spec, autoencoder),
         diagnosis=diagnose(held_out.info.path, ExamConfig(images=0, episodes=EXAMINED)).to_json(),
     )
 
@@ -270,8 +270,7 @@ def _facts(
     model: WorldModel,
     stored: Mapping[str, Any],
     log: Sequence[Mapping[str, Any]],
-    num_steps: int | None,
-    solver: str | None,
+    sampler: Sampler,
 ) -> dict[str, str]:
     """Return short facts on a run, in text."""
     last = log[-1] if log else {}
@@ -282,10 +281,9 @@ def _facts(
         facts["training steps"] = f"{steps:,}"
     if seconds is not None:
         facts["training time"] = f"{seconds / 60:.1f} min"
-    steps_of_sampler = model.config.num_steps if num_steps is None else num_steps
-    facts["sampler steps"] = f"{steps_of_sampler}, {solver or model.config.solver}"
-    if model.config.guidance != 1:
-        facts["guidance"] = f"{model.config.guidance:g}"
+    facts["sampler steps"] = f"{sampler.num_steps}, {sampler.solver}"
+    if sampler.guidance != 1:
+        facts["guidance"] = f"{sampler.guidance:g}"
     return facts
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from scd_wm.evaluation.clips import ClipPlace, choose_clips, fitting_horizons
 from scd_wm.evaluation.evaluate import clip_seeds, read_clips
 from scd_wm.evaluation.scores import view_label
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.imagination import Frames
-from scd_wm.model.guidance import set_guidance
+from scd_wm.imagination import Frames, sampler_of
 from scd_wm.report.build import write_bytes
 from scd_wm.report.drawing import Panel, compose
 from scd_wm.report.media import MAX_FPS
@@ -93,16 +92,16 @@ def imagine_run(
     out, config = Path(out), ImagineConfig() if config is None else config
     check_out(out, FORMAT)
     model = load_world_model(run, device or default_device(), engine="auto")
-    set_guidance(model, guidance)
+    if num_steps is None:  # in one step all futures would be their mean
+        num_steps = max(model.config.num_steps, STEPS_TO_DRAW if config.num_futures > 1 else 1)
+    sampler = sampler_of(model, num_steps, solver, guidance)
     autoencoder = load_world_autoencoder(run, device or default_device())
     source = open_run_data(run, data)
     fitting_horizons(source, config.history, (config.horizon,))
     length = config.history + config.horizon
     places = choose_clips(source, length, config.num_clips, config.seed)
     clip = read_clips(source, places, length)
-    if num_steps is None:  # in one step all futures would be their mean
-        num_steps = max(model.config.num_steps, STEPS_TO_DRAW if config.num_futures > 1 else 1)
-    imagine = as_imagine(model, num_steps, autoencoder, solver)
+    imagine = as_imagine(model, num_steps, autoencoder, solver, guidance)
     seeds = clip_seeds(config.num_futures * len(places), config.seed).reshape(-1, len(places))
     history, actions = clip.frames(0, config.history), clip.actions[:, config.history - 1 :]
     started = time.perf_counter()
@@ -116,9 +115,7 @@ def imagine_run(
         "out": str(out),
         "num_clips": len(places),
         **{k: v for k, v in vars(config).items() if k != "num_clips"},
-        "num_steps": num_steps,
-        "solver": model.config.solver if solver is None else solver,
-        "guidance": model.config.guidance,
+        **asdict(sampler),
         "frames_per_s": num_frames / duration_s,
         "clips": _names(source, places),
     }

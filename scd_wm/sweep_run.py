@@ -35,10 +35,9 @@ from scd_wm.evaluation.null_models import Imagine
 from scd_wm.evaluation.result import mean_of_all_frames, number
 from scd_wm.evaluation.scores import Scorer, default_position_vectors
 from scd_wm.evaluation.world_model import as_imagine
-from scd_wm.imagination import Frames
+from scd_wm.imagination import Frames, sampler_of
 from scd_wm.model import flow
 from scd_wm.model.flow import Sampler
-from scd_wm.model.guidance import set_guidance
 from scd_wm.progress import progress_bar
 from scd_wm.training import files
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
@@ -123,7 +122,7 @@ def sweep_run(
     own = model.config
     settings = samplers(num_steps, solvers or (own.solver,), guidances or (own.guidance,))
     for sampler in settings:
-        set_guidance(model, sampler.guidance)  # raises where the model cannot be guided
+        sampler_of(model, **asdict(sampler))  # raises where the model cannot be sampled so
     autoencoder = load_world_autoencoder(run, device or default_device())
     source, spec = open_run_data(run, data), model.spec.pixels
     source.prepare()
@@ -135,8 +134,7 @@ def sweep_run(
     plan = plan_evaluation(source, config)
     results = []
     for sampler in progress_bar(settings, desc="sweep", unit="setting", disable=not progress):
-        set_guidance(model, sampler.guidance)
-        imagine = as_imagine(model, sampler.num_steps, autoencoder, sampler.solver)
+        imagine = as_imagine(model, autoencoder=autoencoder, **asdict(sampler))
         results.append(_measure(sampler, imagine, source, plan, scorer))
     summary = {
         "format": FORMAT,

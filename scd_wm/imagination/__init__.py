@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,6 +122,7 @@ def step(
     actions: Tensor,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
 ) -> Frames:
     """Imagine one frame for every row and move `state` to it.
 
@@ -129,22 +131,18 @@ def step(
         state: From `begin`; changed in place.
         actions: In the units of the data, (B, A). A row at the start frame ignores its action: none
             leads to the first frame of an episode.
-        num_steps: Sampler steps; None takes the model's own.
-        solver: "euler" or "heun"; None takes the model's own.
+        num_steps: As in `sampler_of`, like what follows.
+        solver: Of the sampler.
+        guidance: Of the sampler.
 
     Returns:
         The frame, without an axis T.
 
     Raises:
-        ValueError: If `actions` has another shape, `num_steps` is below 1, or there is no such
-            solver.
+        ValueError: If `actions` has another shape, or the model cannot be sampled so.
     """
     frame = _frame(model, state, actions)
-    sampler = Sampler(
-        model.config.num_steps if num_steps is None else num_steps,
-        model.config.solver if solver is None else solver,
-        model.config.guidance,
-    )
+    sampler = sampler_of(model, num_steps, solver, guidance)
     eps = _noise(model, state) if model.needs_noise(sampler) else torch.zeros_like(state.last)
     found = model.next_frame(frame, state.cache, eps, sampler)
     state.last, state.valid = found.packed, torch.ones_like(state.valid)
@@ -153,6 +151,30 @@ def step(
     if model.familiarity is None:
         return frames
     return replace(frames, uncertainty=model.familiarity(found.context))
+
+
+def sampler_of(
+    model: WorldModel,
+    num_steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+) -> Sampler:
+    """Return how a model samples: its own settings, but for those that are given.
+
+    Args:
+        model: The world model.
+        num_steps: Sampler steps of a frame.
+        solver: "euler" or "heun".
+        guidance: g of `scd_wm.model.guidance`, 1 for none.
+
+    Raises:
+        ValueError: If `num_steps` is below 1, there is no such solver, or the model cannot be
+            guided so.
+    """
+    given = {"num_steps": num_steps, "solver": solver, "guidance": guidance}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = replace(model.config, **changes) if changes else model.config
+    return Sampler(config.num_steps, config.solver, config.guidance)
 
 
 @torch.inference_mode()
@@ -273,10 +295,11 @@ def imagine(
     actions: Tensor,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
 ) -> Iterator[Frames]:
     """Yield the frames that `actions`, (B, T, A), lead to, one at a time, at constant memory."""
     for t in range(actions.shape[1]):
-        yield step(model, state, actions[:, t], num_steps, solver)
+        yield step(model, state, actions[:, t], num_steps, solver, guidance)
 
 
 def rollout(
@@ -287,6 +310,7 @@ def rollout(
     seeds: Tensor | None = None,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
 ) -> Frames:
     """Imagine what follows `history` under `actions`.
 
@@ -298,6 +322,7 @@ def rollout(
         seeds: As in `begin`.
         num_steps: As in `step`.
         solver: As in `step`.
+        guidance: As in `step`.
 
     Returns:
         The T imagined frames.
@@ -308,7 +333,7 @@ def rollout(
     if actions.ndim != 3 or actions.shape[1] < 1:
         raise ValueError(f"actions must be (B, T, A) with T >= 1, got {tuple(actions.shape)}")
     state = begin(model, history, seeds)
-    return stack(list(imagine(model, state, actions, num_steps, solver)))
+    return stack(list(imagine(model, state, actions, num_steps, solver, guidance)))
 
 
 def rollout_policy(
@@ -320,6 +345,7 @@ def rollout_policy(
     seeds: Tensor | None = None,
     num_steps: int | None = None,
     solver: str | None = None,
+    guidance: float | None = None,
 ) -> tuple[Frames, Tensor]:
     """Let a policy act in imagination; it sees imagined observations only.
 
@@ -331,6 +357,7 @@ def rollout_policy(
         seeds: As in `begin`.
         num_steps: As in `step`.
         solver: As in `step`.
+        guidance: As in `step`.
 
     Returns:
         The imagined frames and the actions taken, (B, horizon, A).
@@ -347,7 +374,7 @@ def rollout_policy(
     frames, actions = [], []
     for _ in range(horizon):
         actions.append(policy(observation))
-        frames.append(step(model, state, actions[-1], num_steps, solver))
+        frames.append(step(model, state, actions[-1], num_steps, solver, guidance))
         observation = frames[-1].observation
     return stack(frames), torch.stack(actions, dim=1)
 

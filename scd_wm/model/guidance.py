@@ -12,7 +12,6 @@ Axes: B frames, N tokens in a frame, D width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -21,7 +20,6 @@ from torch import Tensor
 from scd_wm.model import noise
 from scd_wm.model.denoiser import DenoiserContext
 from scd_wm.model.flow import Sampler
-from scd_wm.model.world_model import WorldModel
 
 _NUM_VALUES = 4  # of a frame's noise that tell it from others; in half precision one would not
 
@@ -59,14 +57,3 @@ def contexts(
         deviation: As in `blurred`.
     """
     return make(c), None if sampler.guidance == 1 else make(blurred(c, eps, deviation))
-
-
-def set_guidance(model: WorldModel, guidance: float | None) -> None:
-    """Let a model sample with another guidance than its own from now on; None keeps its own.
-
-    Raises:
-        ValueError: If `guidance` is below 1 or not finite, or the architecture has no context to
-            blur.
-    """
-    if guidance is not None:
-        model.config = replace(model.config, guidance=guidance)

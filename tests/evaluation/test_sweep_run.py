@@ -21,7 +21,7 @@ from scd_wm.sweep_run import samplers, sweep_run
 from scd_wm.training.checkpoint import load_world_model
 from scd_wm.training.run_data import open_run_data
 
-CONFIG = EvaluationConfig(num_clips=3, history=2, horizons=(1, 4), num_resamples=50)
+CONFIG = EvaluationConfig(num_clips=3, num_futures=2, history=2, horizons=(1, 4), num_resamples=50)
 SETTINGS = ((1, None), (3, "euler"), (3, "heun"))  # one step is the same for all solvers
 
 
@@ -59,7 +59,7 @@ def test_a_setting_scores_as_evaluation_does_on_the_same_clips_and_seeds(
     for setting, (steps, solver) in zip(settings, SETTINGS, strict=True):
         imagine = as_imagine(model, steps, None, solver)
         result = evaluate(imagine, source, model.spec, CONFIG, progress=False)
-        for name in ("psnr/top", "moving_psnr/top", "rmse/pos"):
+        for name in ("psnr/top", "moving_psnr/top", "rmse/pos", "energy/pos"):
             own = setting["metrics"][name]["4"]["mean"]
             assert own == pytest.approx(result.mean(name, 4), rel=1e-6)
     places = choose_clips(source, 6, 3, CONFIG.seed)
@@ -77,9 +77,9 @@ def test_each_setting_reaches_the_sampler_and_what_moved_is_told_by_the_last_fra
     """The run has hardly learned: in numbers its solvers do not differ, and all of it moves."""
     asked, given = [], []
 
-    def spy_imagine(model: Any, steps: int, autoencoder: None, solver: str) -> Any:
-        asked.append((steps, solver))
-        return as_imagine(model, steps, autoencoder, solver)
+    def spy_imagine(model: Any, **given: Any) -> Any:
+        asked.append((given["num_steps"], given["solver"], given["guidance"]))
+        return as_imagine(model, **given)
 
     def spy_sharpness(imagined: Tensor, real: Tensor, last: Tensor) -> Tensor:
         given.append((real, last))
@@ -90,11 +90,12 @@ def test_each_setting_reaches_the_sampler_and_what_moved_is_told_by_the_last_fra
     settings: dict[str, Any] = {
         "num_steps": (1, 2),
         "solvers": ("heun",),
+        "guidances": (1.5,),
         "config": CONFIG,
         "progress": False,
     }
     sweep_run(small_run, robot_file, tmp_path / "out", **settings)
-    assert asked == [(1, "heun"), (2, "heun")]
+    assert asked == [(1, "heun", 1.5), (2, "heun", 1.5)]
     source = open_run_data(small_run, robot_file)
     real = read_clips(source, choose_clips(source, 6, 3, CONFIG.seed), 6).images["top"]
     assert torch.equal(given[0][0], real[:, 2:])

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from scd_wm import testing
-from scd_wm.imagination import begin, step
+from scd_wm.imagination import begin, sampler_of, step
 from scd_wm.model import noise
 from scd_wm.model.fed import FedWorldModel
 from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame
-from scd_wm.model.guidance import blurred, set_guidance
+from scd_wm.model.guidance import blurred
 from scd_wm.model.own_history import own_history
 from scd_wm.model.scd import SCDWorldModel
 from scd_wm.model.world_model import WorldModel
@@ -36,14 +36,18 @@ def world(kind: str, **changes: Any) -> SCDWorldModel | FedWorldModel:
 
 
 def imagined(
-    model: WorldModel, rows: slice, horizon: int = 3, num_steps: int | None = None
+    model: WorldModel,
+    rows: slice,
+    horizon: int = 3,
+    num_steps: int | None = None,
+    guidance: float | None = None,
 ) -> Tensor:
     """Return the last of some frames imagined of rows of four clips, (B, M)."""
     history = testing.double(testing.clip(model.spec, 4, 3)).map(lambda x: x[rows])
     state = begin(model, history, torch.arange(4)[rows])
     actions = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 2)[rows]
     for _ in range(horizon):
-        step(model, state, actions, num_steps)
+        step(model, state, actions, num_steps, guidance=guidance)
     return state.last
 
 
@@ -51,9 +55,7 @@ def imagined(
 def test_a_frame_in_one_step_is_a_line_in_g_and_begins_without_guidance(kind: str) -> None:
     found = []
     for g in (None, 1.0, 1.5, 2.0):
-        model = world(kind)
-        set_guidance(model, g)
-        found.append(imagined(model, slice(4), horizon=1, num_steps=1))
+        found.append(imagined(world(kind), slice(4), horizon=1, num_steps=1, guidance=g))
     own, one, half, two = found
     assert torch.equal(own, one)
     assert not torch.allclose(one, two, atol=1e-3)
@@ -163,17 +165,16 @@ def test_what_is_learned_does_not_depend_on_guidance() -> None:
 
 def test_a_model_without_a_context_is_not_guided() -> None:
     model = testing.entangled()
-    set_guidance(model, 1.0)
+    assert sampler_of(model, guidance=1.0) == Sampler(model.config.num_steps)
     with pytest.raises(ValueError, match=r'above and finite with arch="scd", got 1\.5'):
-        set_guidance(model, 1.5)
+        sampler_of(model, guidance=1.5)
 
 
 @pytest.mark.parametrize("g", [0.5, math.nan, math.inf])
 def test_what_is_no_guidance_is_refused(g: float) -> None:
     model = testing.model()
     with pytest.raises(ValueError, match=f"guidance must be 1, or above and finite .* got {g}"):
-        set_guidance(model, g)
-    assert model.config.guidance == 1
+        sampler_of(model, guidance=g)
     for wrong in (0.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="guidance_noise must be above 0 and finite"):
             replace(model.config, guidance_noise=wrong)
