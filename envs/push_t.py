@@ -2,7 +2,7 @@
 
 The physics is quasi-static: nothing moves unless the pusher moves it, and velocities are zero at
 the end of every step, so that five numbers (`PushT.state`) are the whole state and one frame shows
-it.
+it; only a `disturbance` adds chance.
 
 Plane: x to the right and y up in the image, metres, origin in the middle of the workspace.
 """
@@ -42,7 +42,7 @@ class PushT(SimulatedEnv):
     `reset` starts from a random state, which is no success and has no contact;
     `reset(options={"state": state})` from a given state, (5,): pusher x and y, block x, y
     and angle; from there the same actions give the same bits as in the episode that the state was
-    read from.
+    read from, without a disturbance or with the seed that makes the same one.
 
     Args:
         observation: "image": {"top_image": (S, S, 3) uint8, "pusher_pos": (2,)};
@@ -92,7 +92,7 @@ class PushT(SimulatedEnv):
 
     @property
     def state(self) -> np.ndarray:
-        """All that the next step depends on, (5,): see `STATE_NAMES`."""
+        """All that the next step depends on but for chance, (5,): see `STATE_NAMES`."""
         return np.concatenate([self._data.qpos[3:], self._data.qpos[:3]])
 
     @property

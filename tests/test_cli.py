@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -154,12 +155,32 @@ def test_collect_records_episodes_and_sums_up_beside_the_file(
 ) -> None:
     path = tmp_path / "new" / "push.hdf5"
     arguments = ["--episodes", "2", "--max-steps", "5", "--noise", "0.5", "--seed", "7"]
-    assert main(["collect", "scd_wm/PushTState-v0", "--out", str(path), *arguments]) == 0
+    env = ["scd_wm/PushT-v0", "disturbance=0.02", "observation=state"]
+    assert main(["collect", *env, "--out", str(path), *arguments]) == 0
     with h5py.File(path) as file:
+        kwargs = json.loads(file["data"].attrs["env_args"])["env_kwargs"]
+        assert (kwargs["disturbance"], kwargs["observation"]) == (0.02, "state")
         assert [len(demo["actions"]) for demo in file["data"].values()] == [5, 5]
     summary = json.loads((tmp_path / "new" / "push.summary.json").read_text())
     assert (summary["episodes"], summary["steps"]) == (2, 10)
     assert re.search(r"\n  episodes +2\n  steps +10\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("disturbance", "say key=value, such as disturbance=0.01, not 'disturbance'"),
+        ("speed=3", "cannot be made with {'speed': 3}"),
+    ],
+)
+def test_collect_refuses_arguments_that_the_environment_does_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str
+) -> None:
+    arguments = ["collect", "scd_wm/PushTState-v0", argument, "--out", str(tmp_path / "a.hdf5")]
+    with contextlib.suppress(SystemExit):  # argparse ends so, other errors return
+        assert main(arguments) != 0
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_inspect_shows_what_is_there(

@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from scd_wm.clip import Clip
+from scd_wm.clip import Clip, collate
 from scd_wm.collect import collect
 from scd_wm.counterfactual_run import (
     CounterfactualConfig,
     play_counterfactuals,
 )
 from scd_wm.datasets.dataset import RobotDataset, open_dataset
+from scd_wm.evaluation.clips import ClipPlace
 from scd_wm.evaluation.counterfactual import Counterfactual
 from scd_wm.evaluation.evaluate import EvaluationConfig
 from scd_wm.evaluation.null_models import Imagine, copy_last
 from scd_wm.imagination import Frames
-from scd_wm.rollouts.repeating_simulator import find_simulator
+from scd_wm.rollouts.repeating_simulator import RepeatingSimulator, find_simulator
 
 ENV = "scd_wm/PushTState-v0"
 EVALUATION = EvaluationConfig(history=3, horizons=(1, 4, 6), num_resamples=50)
@@ -69,6 +70,20 @@ def test_the_simulator_itself_parts_as_the_simulator_does(source: RobotDataset) 
     assert (pusher.shuffled.mean > 1).all()
     assert pusher.real.shape == (3 * 3,)
     assert (pusher.real > 0.005).all()
+
+
+def test_the_same_happens_by_chance_to_all_futures_of_a_start(tmp_path: Path) -> None:
+    path = tmp_path / "chance.hdf5"
+    kwargs = {"disturbance": 0.01}
+    collect(ENV, "scripted", 2, path, seed=7, max_steps=12, env_kwargs=kwargs)
+    source, place = open_dataset(path), ClipPlace(1, 2)
+    clip = collate([source.clip(1, 2, 6)])
+    actions = clip.actions[0, 2:].numpy()[None].repeat(2, axis=0)
+    with RepeatingSimulator(*find_simulator(source, None), source) as simulator:
+        futures = simulator.play(place, 3, actions, clip)
+    for values in futures.vectors.values():
+        assert torch.equal(values[0], values[1])
+    assert (futures.vectors["pusher_pos"][0] - clip.vectors["pusher_pos"][0, 3:]).abs().max() > 1e-3
 
 
 def test_the_last_frame_copied_never_parts(source: RobotDataset) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 from pathlib import Path
+from typing import Any
 
 from scd_wm.commands.base import Commands, command
 from scd_wm.console import plain_rows, show_table, write_summary
@@ -14,6 +16,14 @@ def add_collect(commands: Commands) -> argparse.ArgumentParser:
     what = "Record episodes of a policy in an environment; the summary goes beside the file."
     parser = command(commands, "collect", what, run_collect)
     parser.add_argument("env", metavar="ENV", help="Gymnasium id, such as scd_wm/PushT-v0")
+    parser.add_argument(
+        "env_kwargs",
+        metavar="key=value",
+        nargs="*",
+        type=_env_argument,
+        default=[],
+        help="arguments of the environment, such as disturbance=0.01 of PushT",
+    )
     parser.add_argument(
         "--policy",
         default="scripted",
@@ -45,9 +55,21 @@ def run_collect(args: argparse.Namespace) -> None:
         noise=args.noise,
         max_steps=args.max_steps,
         overwrite=args.overwrite,
+        env_kwargs=dict(args.env_kwargs),
     )
     write_summary(args.out.with_suffix(".summary.json"), summary)
     show_table(f"recorded {args.out}", plain_rows(summary))
+
+
+def _env_argument(text: str) -> tuple[str, Any]:
+    """Return name and value; a value that is no number, list or the like is a text."""
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or not equals:
+        raise argparse.ArgumentTypeError(f"say key=value, such as disturbance=0.01, not {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, {"true": True, "false": False}.get(value, value)
 
 
 def add_inspect(commands: Commands) -> argparse.ArgumentParser:

@@ -50,7 +50,7 @@ class WorldModelConfig:
     resume_layer: int = 0  # decoder layers on the noisy frame alone, before c; of "resume"
     vector_noise: str = "value"  # what of a vector is noised; or "change", that from the last frame
     prediction: str = "sample"  # or "velocity", the paper's
-    residual: bool = True  # sample prediction is relative to the last frame
+    residual: bool = True  # sample prediction is relative to the last frame; noised changes always
     num_steps: int = 2  # default sampler steps T
     solver: str = "euler"  # default solver; or "heun", of second order, 2 T - 1 evaluations
     guidance: float = 1.0  # g of the sampler, see guidance.py; 1 for none; of "scd"

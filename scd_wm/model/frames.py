@@ -20,28 +20,22 @@ class Base:
     z^ = value + scale * network output.
     """
 
-    value: Tensor  # (..., M) the last frame, or 0 where there is none
-    scale: Tensor  # (..., M) deviation of the residual, or 1
-    origin: Tensor | None = None  # (..., M) the last frame where changes are noised; None: 0
-    unit: Tensor | None = None  # (..., M) deviation of the change there; None: 1
+    value: Tensor  # (..., M) the last frame; 0 where there is none, or a prediction is no residual
+    scale: Tensor  # (..., M) deviation of the residual; 1 there
+    origin: Tensor  # (..., M) the last frame where it is changes that are noised; 0 elsewhere
+    unit: Tensor  # (..., M) deviation of the change there; 1 elsewhere
 
     def flatten(self) -> Base:
         """Join all leading axes into one."""
-        value, scale = self.value.flatten(0, -2), self.scale.flatten(0, -2)
-        if self.origin is None or self.unit is None:
-            return Base(value, scale)
-        return Base(value, scale, self.origin.flatten(0, -2), self.unit.flatten(0, -2))
+        every = (self.value, self.scale, self.origin, self.unit)
+        return Base(*(x.flatten(0, -2) for x in every))
 
     def encode(self, packed: Tensor) -> Tensor:
         """Return z of packed frames x, (..., M)."""
-        if self.origin is None or self.unit is None:
-            return packed
         return (packed - self.origin) / self.unit
 
     def decode(self, coded: Tensor) -> Tensor:
         """Return packed frames x of z, (..., M): undoes `encode`."""
-        if self.origin is None or self.unit is None:
-            return coded
         return torch.addcmul(self.origin, self.unit, coded)
 
 

@@ -279,22 +279,17 @@ class WorldModel(nn.Module, ABC):
             last: The frame before it, packed, (..., M).
             valid: Which of its tokens hold data, (..., N) bool.
         """
-        zero, one = torch.zeros_like(last), torch.ones_like(last)
-        is_residual = self.config.residual and self.config.prediction == "sample"
-        if not is_residual and self.config.vector_noise == "value":
-            return Base(zero, one)
         held = self.layout.value_valid(valid)
+        zero, one = torch.zeros_like(last), torch.ones_like(last)
         before = torch.where(held, last, zero)
         change = torch.where(held, self.layout.delta_std, one)
-        value, scale = (before, change) if is_residual else (zero, one)
-        if self.config.vector_noise == "value":
-            return Base(value, scale)
-        of_image = self.layout.is_image
+        is_change = ~self.layout.is_image & (self.config.vector_noise == "change")  # (M,)
+        is_residual = ~is_change & (self.config.residual and self.config.prediction == "sample")
         return Base(
-            value=torch.where(of_image, value, zero),
-            scale=torch.where(of_image, scale, one),
-            origin=torch.where(of_image, zero, before),
-            unit=torch.where(of_image, one, change),
+            value=torch.where(is_residual, before, zero),
+            scale=torch.where(is_residual, change, one),
+            origin=torch.where(is_change, before, zero),
+            unit=torch.where(is_change, change, one),
         )
 
     def sample(

@@ -103,7 +103,8 @@ class EntangledFrames(ProbedFrames):
         full = slice(window - 1, None)  # the frames read last of all windows that are whole
         self.base: Base = model.base(history[:, full], sequence.valid[:, :-1][:, full]).flatten()
         target = self.base.encode(_join(sequence.packed[:, 1:][:, full]))
-        super().__init__(target, _join(sequence.packed[:, :-1][:, full]))
+        last = _join(sequence.packed[:, :-1][:, full])
+        super().__init__(target, self.base.encode(last))
         valid = model.layout.value_valid(sequence.valid)
         self.valid = _join(valid[:, 1:][:, full])  # (F, M) bool
         read = model.contexts(sequence, history, None)
@@ -113,7 +114,7 @@ class EntangledFrames(ProbedFrames):
         own = past.new_zeros(num_tokens + len(net.query))
         self.context = _Context(
             action=_join(net.action(sequence.action, sequence.action_valid)[:, full]),
-            last=self.last,
+            last=last,
             table=by_frame[:, :, full].flatten(1, 2),
             kept=[(_windows(k, window), _windows(v, window)) for k, v in read.kept],
             lags=torch.cat([past, own]).to(history.device),

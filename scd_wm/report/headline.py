@@ -20,7 +20,10 @@ from scd_wm.evaluation.result import (
 HORIZON = 16  # at which the headline is given, or the longest below
 MAX_FACTS = 4
 PHRASES = {COPY_LAST: "copying the last frame", SHUFFLED: "itself under shuffled actions"}
-FIRST = ("position_px/", "position/", "moving_psnr/", "rmse/", "psnr/")  # most telling first
+FIRST = (  # most telling first; energy scores are there where several futures were imagined
+    *("energy_px/", "position_px/", "energy/", "position/"),
+    *("moving_psnr/", "rmse/", "psnr/"),
+)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class RepeatingSimulator:
         futures = []
         for sequence in actions:
             if state is not None:
-                self._env.reset(options={"state": state})
+                # By chance all futures have the same happen to them: they differ by actions alone.
+                self._env.reset(seed=self._seed, options={"state": state})
             else:
                 self._repeat(place, history)
             futures.append(self._future(sequence))

@@ -23,7 +23,7 @@ ARCHITECTURES: Mapping[str, Arm] = {
     "prefix": Arm(("arch=scd", "context_mode=prefix")),
     "token_concat": Arm(("arch=scd", "context_mode=token_concat")),
     "entangled": Arm(("arch=entangled",)),
-    "entangled_one_copy": Arm(("arch=entangled", "one_copy=true")),
+    "entangled_one_copy": Arm(("arch=entangled", "one_copy=true", "vector_noise=value")),
 }
 """All have the preset's width and number of layers, so about as many parameters."""
 

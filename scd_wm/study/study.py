@@ -151,7 +151,10 @@ def changes(run: RunName, config: StudyConfig) -> tuple[str, ...]:
             f"encoder_layers={model.encoder_layers + arm.to_encoder}",
             f"decoder_layers={model.decoder_layers - arm.to_encoder}",
         ]
-    compute.settings(preset, found)  # raises where wrong
+    made = compute.settings(preset, found)  # raises where wrong
+    reference = [*world, *ARMS[REFERENCE].changes, *config.overrides]
+    if run.arm != REFERENCE and made == compute.settings(preset, reference):
+        raise ValueError(f"{run.arm!r} changes nothing of {REFERENCE!r} on {run.world!r}")
     return tuple(found)
 
 

@@ -9,12 +9,9 @@ from scd_wm.evaluation.result import COPY_LAST, MODEL_LABELS, SHUFFLED, WORLD_MO
 from scd_wm.study.config import REFERENCE
 
 MAIN = ("energy_px/", "energy/", "position_px/", "position/", "moving_psnr/")
-"""What metrics of the first table begin with."""
-WITHOUT_POSITIONS = (
-    "energy/",
-    "moving_psnr/",
-    "rmse/",
-)  # and with these where the data names no position
+"""What metrics of the first table begin with; of energy scores only those of positions."""
+WITHOUT_POSITIONS = ("energy/", "moving_psnr/", "rmse/")
+"""And with these where the data names no position."""
 LEFT_OUT = ("mae/", "log_loss/")  # say the same as their neighbours
 PETA = 1e15
 
@@ -51,7 +48,12 @@ def shown_metrics(run: Found, config: Found) -> dict[str, str]:
     known = _headings(run, config)
     has_positions = any(name.startswith("position") for name in known)
     prefixes = MAIN if has_positions else WITHOUT_POSITIONS
-    return {n: known[n] for prefix in prefixes for n in known if n.startswith(prefix)}
+    chosen = [name for prefix in prefixes for name in known if name.startswith(prefix)]
+    if has_positions:
+        energies = [name for name in chosen if name.startswith("energy")]
+        whole = {name for name in energies if name.replace("energy", "position") not in known}
+        chosen = [name for name in chosen if name not in whole]
+    return {name: known[name] for name in chosen}
 
 
 def horizons_of(run: Found, config: Found) -> list[int]:
@@ -145,6 +147,6 @@ def _null_rows(runs: Sequence[Found], config: Found, metrics: Sequence[str]) -> 
 
 def _spread(values: Sequence[float]) -> str:
     middle = number(sum(values) / len(values))
-    if len(values) == 1 or min(values) == max(values):
+    if len(values) == 1 or not min(values) < max(values):  # equal, or not there
         return middle
     return f"{middle} ({number(min(values))} to {number(max(values))})"

@@ -145,7 +145,8 @@ def build(spec: Spec, recipe: Recipe, init: Init | None) -> WorldModel:
     """Return the model with the weights to start from; the global random state stays as it was.
 
     Raises:
-        ValueError: If overrides give the initial model other sizes.
+        ValueError: If overrides give the initial model other sizes, or a student other noise than
+            its teacher's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
@@ -157,6 +158,11 @@ def build(spec: Spec, recipe: Recipe, init: Init | None) -> WorldModel:
             raise ValueError(f"overrides do not fit the weights of {init.path}: {changed}")
         model.load_state_dict(weights)
         if recipe.train.distill_steps:
+            if recipe.model.vector_noise != init.model.config.vector_noise:
+                raise ValueError(
+                    f"distill_steps needs vector_noise={init.model.config.vector_noise}, as "
+                    f"{init.path} has it: a student goes the teacher's way, from the same noise"
+                )
             model.few_steps = FewSteps(
                 teacher=init.model,
                 num_steps=recipe.train.distill_steps,

@@ -13,8 +13,13 @@ from torch import Tensor
 from scd_wm import testing
 from scd_wm.clip import Clip
 from scd_wm.imagination import rollout
+from scd_wm.model import flow
 from scd_wm.model.build import build_world_model
+from scd_wm.model.entangled import EntangledWorldModel
+from scd_wm.model.few_steps import FewSteps
 from scd_wm.model.world_model import WorldModel
+from scd_wm.probe.entangled import EntangledFrames
+from scd_wm.probe.protocol import attend_plainly
 from scd_wm.spec import Spec, VectorSpec
 
 MAKERS: dict[str, Callable[..., WorldModel]] = {
@@ -26,27 +31,81 @@ KINDS = pytest.mark.parametrize("arch", [*MAKERS])
 PREDICTIONS = pytest.mark.parametrize("prediction", ["sample", "velocity"])
 
 
+LAST, CHANGE = 3.0, 0.25  # what every value of a vector is, and how far it goes
+
+
+def same_to_it(arch: str, **changes: Any) -> list[WorldModel]:
+    """Return models that must agree: values noised are changes where all begins at their mean."""
+    made = []
+    for kind, std in (("value", CHANGE), ("change", 1.0)):
+        vector = VectorSpec(dim=2, mean=(LAST,) * 2, std=(std,) * 2, delta_std=(CHANGE,) * 2)
+        spec = Spec(vectors={"a": vector, "b": vector}, action=VectorSpec.unit(2))
+        made.append(testing.untied(MAKERS[arch](spec, vector_noise=kind, **changes), 1).double())
+    return made
+
+
+def begun_at_the_mean(spec: Spec) -> Clip:
+    """Return two clips of two frames."""
+    clip = testing.double(testing.clip(spec, 2, 2))
+    for vector in clip.vectors.values():
+        vector[:, 0] = LAST
+    return clip
+
+
 @KINDS
 @PREDICTIONS
-def test_around_a_last_frame_of_zeros_with_changes_of_one_both_are_the_same(
+def test_changes_are_noised_as_values_are_that_begin_at_their_mean(
     arch: str, prediction: str
 ) -> None:
-    changes = {"prediction": prediction, "draws": 2}
-    models = [
-        testing.untied(MAKERS[arch](testing.state_spec(), **changes, vector_noise=kind), seed=1)
-        for kind in ("value", "change")
-    ]
-    clip, seeds = testing.clip(models[0].spec, 2, 2), torch.arange(2)
-    for vector in clip.vectors.values():
-        vector[:, 0] = 0.0
+    models = same_to_it(arch, prediction=prediction, draws=2)
+    clip, seeds = begun_at_the_mean(models[0].spec), torch.arange(2)
     losses = [model(clip, seeds)[0] for model in models]
-    assert torch.equal(*losses)
-    history = clip.frames(0, 1)
+    torch.testing.assert_close(*losses)
     futures = [
-        rollout(model.eval(), history, clip.actions, seeds=seeds, num_steps=3) for model in models
+        rollout(model.eval(), clip.frames(0, 1), clip.actions, seeds=seeds, num_steps=3)
+        for model in models
     ]
     for name in clip.vectors:
-        assert torch.equal(*(frames.vectors[name] for frames in futures))
+        torch.testing.assert_close(*(frames.vectors[name] for frames in futures))
+
+
+def test_a_probe_sees_the_same_errors_of_both() -> None:
+    models = same_to_it("entangled", window=1)
+    clip = begun_at_the_mean(models[0].spec)
+    eps = torch.randn(2, 4, dtype=torch.float64)
+    seen = []
+    for model in models:
+        assert isinstance(model, EntangledWorldModel)
+        frames = EntangledFrames(model.eval(), clip)
+        noisy = flow.interpolate(frames.target, eps, torch.full((2,), 0.6, dtype=torch.float64))
+        sample = frames.denoise(noisy, 0.6, attend_plainly)
+        loss = frames.loss(noisy, eps, 0.6, attend_plainly)
+        seen.append([frames.error(sample), frames.error(frames.last), loss])
+    for one, other in zip(*seen, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@KINDS
+@PREDICTIONS
+def test_a_student_without_error_has_no_loss(arch: str, prediction: str) -> None:
+    """Of a prediction of zero every step of the teacher leads where the student's does."""
+    student, teacher = (
+        MAKERS[arch](prediction=prediction, vector_noise="change").double() for _ in range(2)
+    )
+    for model in (student, teacher):
+        _zero_head(model)
+    few = FewSteps(teacher=teacher, num_steps=2, teacher_steps=4)
+    clip, seeds = testing.double(testing.clip(student.spec, 2, 3)), torch.arange(2)
+    sequence = student.sequence(clip)
+    history = sequence.packed[:, :-1]
+    context = student.contexts(sequence, history, None)
+    parts = few.losses(student, sequence, history, context, seeds)
+    assert parts["vector"].item() == pytest.approx(0, abs=1e-12)
+
+
+def _zero_head(model: WorldModel) -> None:
+    for parameter in model.denoiser.head.parameters():
+        parameter.data.zero_()
 
 
 @KINDS
@@ -54,8 +113,7 @@ def test_a_velocity_of_zero_leaves_the_change_s_noise_around_the_last_frame(arch
     """As the head of a new network gives it: the sampler ends where it began."""
     spec, rows = testing.image_spec(), 400
     model = MAKERS[arch](spec, prediction="velocity", vector_noise="change").eval()
-    for parameter in model.denoiser.head.parameters():
-        parameter.data.zero_()
+    _zero_head(model)
     clip = testing.clip(spec, 1, 2).map(lambda x: x.expand(rows, *x.shape[1:]))
     frames = rollout(model, clip, clip.actions[:, :1], seeds=torch.arange(rows), num_steps=2)
     off = frames.vectors["proprio"][:, 0] - clip.vectors["proprio"][:, -1]

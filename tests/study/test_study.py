@@ -200,6 +200,18 @@ def test_overrides_that_would_undo_what_is_compared_are_refused(arm: str, overri
         changes(RunName("push_t_state", arm, 0), small(overrides=(override,)))
 
 
+@pytest.mark.parametrize("arm", ["no_own_history", "change_noise"])
+def test_an_arm_that_changes_nothing_in_a_world_is_refused(arm: str) -> None:
+    with pytest.raises(ValueError, match=f"'{arm}' changes nothing of 'prefix' on 'push_t_state_c"):
+        changes(RunName("push_t_state_chance", arm, 0), small())
+
+
+def test_the_model_of_one_copy_goes_with_a_world_of_chance() -> None:
+    assert "vector_noise=value" in changes(
+        RunName("push_t_state_chance", "entangled_one_copy", 0), small()
+    )
+
+
 def test_a_study_needs_a_process_at_least(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
         study(tmp_path / "study", small(), workers=0)

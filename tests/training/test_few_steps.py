@@ -66,8 +66,11 @@ def test_distillation_needs_a_teacher_and_steps_that_fit(
 ) -> None:
     with pytest.raises(ValueError, match=r"distill_steps=2 learns from .*; name it with --init"):
         train_small(tmp_path / "run", overrides=FEW)
+    train_small(tmp_path / "first", 1)
+    with pytest.raises(ValueError, match=r"distill_steps needs vector_noise=value, as .*first"):
+        train_small(tmp_path / "run", 1, (*FEW, "vector_noise=change"), init=tmp_path / "first")
     with pytest.raises(ValueError, match=r"multiple of distill_steps and more.*got 16 and 3"):
         TrainConfig(steps=1, distill_steps=3)
     with pytest.raises(ValueError, match="distill_weight must be at least 0, got -1"):
         TrainConfig(steps=1, distill_weight=-1)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
