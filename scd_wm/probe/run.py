@@ -201,10 +201,10 @@ def _show(summary: dict[str, Any]) -> None:
     )
     print("\n" + "\n".join([*summary["why"], *(f"  layer {r}" for r in _numbered(summary))]))
     errors = [
-        (name, f"{x['error']:.4g}  {x['rise']['mean']:+.1%}")
+        (name, f"{x['error']:.4g}  {x['rise']['mean']:+.1%}  {x['moved']:.3g}")
         for name, x in summary["samplers"].items()
     ]
-    show_table("error of sampled frames, and its rise", errors)
+    show_table("error of sampled frames, its rise, and how far they moved", errors)
     show_table("probed", [("report", summary["report"]), ("seconds", summary["duration_s"])])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scd_wm.evaluation.ranking import spearman
 from scd_wm.probe.config import ProbeConfig
 from scd_wm.probe.interventions import Intervention
-from scd_wm.probe.measure import ONE_STEP
+from scd_wm.probe.measure import MIDDLE_ONCE, ONE_STEP
 
 Layer = Mapping[str, Any]
 AGREES = 0.5  # rank correlation of a probe and an intervention from which they are said to agree
@@ -189,17 +189,22 @@ def some(layers: Sequence[int]) -> str:
 
 
 def sampler_words(samplers: Mapping[str, Any], config: ProbeConfig) -> list[str]:
-    """Return what the sampler says of itself, a sentence or none.
+    """Return what the sampler says of itself, two sentences or none.
 
-    Where one step does as well as many, a layer that can be run once is no news.
+    Where one step does as well as many, a layer that can be run once is no news. That may be for
+    want of chance in the world, or since one step gives the mean, whose error is the least.
     """
     rise = samplers[ONE_STEP]["rise"]["mean"]
     if rise > config.matters:
         return []
+    moved = {name: f"{samplers[name]['moved']:.3g}" for name in (ONE_STEP, MIDDLE_ONCE)}
     return [
         f"The error of a single sampler step differs by {rise:+.1%} from that of "
-        f"{config.num_steps}: more steps win nothing here, so a layer whose error hardly rises "
-        "when it runs once is no evidence for a split."
+        f"{config.num_steps}: more steps do not lower it, so a layer whose error hardly rises "
+        "when it runs once is no evidence for a split.",
+        "What steps change is which frame is drawn. By squared distance, over the error of full "
+        f"sampling, a frame moves {moved[ONE_STEP]} when a single step draws it from the same "
+        f"noise, and {moved[MIDDLE_ONCE]} when the middle layers run once.",
     ]
 
 

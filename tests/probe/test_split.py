@@ -86,9 +86,14 @@ def test_regularities_are_seen_partly_seen_or_not() -> None:
 
 
 def test_a_sampler_that_needs_one_step_is_said_to_tell_little() -> None:
-    for once, count in ((0.3, 0), (-0.1, 1)):
-        samplers = {"one step": {"rise": {"mean": once}}}
-        assert len(sampler_words(samplers, CONFIG)) == count
+    samplers = {"one step": {"rise": {"mean": 0.3}, "moved": 0.48}, "middle once": {"moved": 0.12}}
+    assert sampler_words(samplers, CONFIG) == []
+    error, drawn = sampler_words(
+        {**samplers, "one step": {"rise": {"mean": -0.1}, "moved": 0.48}}, CONFIG
+    )
+    assert "differs by -10.0% from that of" in error
+    assert "moves 0.48 when a single step" in drawn
+    assert drawn.endswith("and 0.12 when the middle layers run once.")
 
 
 @pytest.mark.parametrize(
