@@ -5,6 +5,7 @@ episodes, of differences paired by clip. Only episodes that have all frames are 
 horizon decides, and horizons that fewer than half of the episodes reach are left out.
 
 usage: python scripts/compare_runs.py DATA RUN [RUN ...] [--horizons 1,4,16] [--clips N]
+                                       [--futures K] [--num-steps T]
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from scd_wm.console import number_list
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
 from scd_wm.evaluation.clips import ClipSource
-from scd_wm.evaluation.evaluate import EvaluationConfig, Plan, plan_evaluation, read_clips
+from scd_wm.evaluation.energy import energy_scores
+from scd_wm.evaluation.evaluate import (
+    EvaluationConfig,
+    Plan,
+    imagine_more,
+    plan_evaluation,
+    read_clips,
+)
 from scd_wm.evaluation.locate import colours_from_metadata
 from scd_wm.evaluation.null_models import Imagine, copy_last
 from scd_wm.evaluation.result import number
@@ -29,11 +37,11 @@ from scd_wm.evaluation.world_model import as_imagine
 from scd_wm.training.checkpoint import load_world_autoencoder, load_world_model
 from scd_wm.training.run_data import open_run_data
 
-SHOWN = ("position/", "position_px/", "found/", "moving_psnr/")
+SHOWN = ("energy/", "energy_px/", "position/", "position_px/", "found/", "moving_psnr/")
 Scores = Mapping[str, NDArray[np.float64]]  # by metric, (N clips, T imagined frames)
 
 
-def compare(data: Path, runs: list[Path], config: EvaluationConfig) -> None:
+def compare(data: Path, runs: list[Path], config: EvaluationConfig, num_steps: int | None) -> None:
     """Print a table for each metric."""
     source, model = unseen(runs, data), load_world_model(runs[0])
     source.prepare()
@@ -45,7 +53,7 @@ def compare(data: Path, runs: list[Path], config: EvaluationConfig) -> None:
     plan = plan_evaluation(source, config)
     models = {
         str(run): as_imagine(
-            load_world_model(run, engine="auto"), autoencoder=load_world_autoencoder(run, "cpu")
+            load_world_model(run, engine="auto"), num_steps, load_world_autoencoder(run, "cpu")
         )
         for run in runs
     }
@@ -84,7 +92,10 @@ def scores(imagine: Imagine, source: ClipSource, plan: Plan, scorer: Scorer) -> 
         clip = read_clips(source, plan.places[rows], plan.clip_len)
         history = clip.frames(0, plan.config.history)
         frames = imagine(history, clip.actions[:, plan.config.history - 1 :], plan.seeds[rows])
-        parts.append(scorer.score(frames, clip))
+        found = scorer.score(frames, clip)
+        if plan.config.num_futures > 1:
+            found |= energy_scores(imagine_more(imagine, frames, clip, rows, plan), clip, scorer)
+        parts.append(found)
     return {name: np.concatenate([p[name].numpy() for p in parts]) for name in parts[0]}
 
 
@@ -115,10 +126,14 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--horizons", type=number_list, default=(1, 4, 16, 32, 64, 128))
     parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--futures", type=int, default=1, help="2 or more give energy scores")
+    parser.add_argument("--num-steps", type=int, help="of the sampler; default: the models'")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    config = EvaluationConfig(num_clips=args.clips, horizons=args.horizons, seed=args.seed)
-    compare(args.data, args.runs, config)
+    config = EvaluationConfig(
+        num_clips=args.clips, num_futures=args.futures, horizons=args.horizons, seed=args.seed
+    )
+    compare(args.data, args.runs, config, args.num_steps)
 
 
 if __name__ == "__main__":
