@@ -22,13 +22,12 @@ from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluate_run import SUMMARY, check_out, default_device
 from scd_wm.evaluation import metrics
 from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
-from scd_wm.evaluation.energy import energy_scores
 from scd_wm.evaluation.evaluate import (
     EvaluationConfig,
     Plan,
-    imagine_more,
     plan_evaluation,
     read_clips,
+    score_futures,
 )
 from scd_wm.evaluation.locate import colours_from_metadata, parse_colours
 from scd_wm.evaluation.null_models import Imagine
@@ -209,8 +208,7 @@ def _measure(
         cpu_s += time.process_time() - cpu_start
         wall_s += time.perf_counter() - wall_start
         scores = scorer.score(frames, clip) | _sharpness(frames, clip, scorer.cameras, start)
-        if plan.config.num_futures > 1:
-            scores |= energy_scores(imagine_more(imagine, frames, clip, rows, plan), clip, scorer)
+        scores |= score_futures(imagine, frames, clip, rows, plan, scorer)
         parts.append({name: values.numpy() for name, values in scores.items()})
     num_frames = len(plan.places) * plan.horizons[-1]
     episodes = [place.episode for place in plan.places]

@@ -21,13 +21,12 @@ from scd_wm.console import number_list
 from scd_wm.datasets.dataset import RobotDataset
 from scd_wm.evaluation.bootstrap import Interval, bootstrap_mean
 from scd_wm.evaluation.clips import ClipSource
-from scd_wm.evaluation.energy import energy_scores
 from scd_wm.evaluation.evaluate import (
     EvaluationConfig,
     Plan,
-    imagine_more,
     plan_evaluation,
     read_clips,
+    score_futures,
 )
 from scd_wm.evaluation.locate import colours_from_metadata
 from scd_wm.evaluation.null_models import Imagine, copy_last
@@ -92,10 +91,8 @@ def scores(imagine: Imagine, source: ClipSource, plan: Plan, scorer: Scorer) -> 
         clip = read_clips(source, plan.places[rows], plan.clip_len)
         history = clip.frames(0, plan.config.history)
         frames = imagine(history, clip.actions[:, plan.config.history - 1 :], plan.seeds[rows])
-        found = scorer.score(frames, clip)
-        if plan.config.num_futures > 1:
-            found |= energy_scores(imagine_more(imagine, frames, clip, rows, plan), clip, scorer)
-        parts.append(found)
+        futures = score_futures(imagine, frames, clip, rows, plan, scorer)
+        parts.append(scorer.score(frames, clip) | futures)
     return {name: np.concatenate([p[name].numpy() for p in parts]) for name in parts[0]}
 
 

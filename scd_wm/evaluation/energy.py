@@ -65,13 +65,34 @@ def energy_infos(infos: Mapping[str, MetricInfo]) -> dict[str, MetricInfo]:
         infos: Of `Scorer.describe`: the errors that the scores stand beside.
     """
     found = {}
-    for name, error in infos.items():
+    for name, beside in _errors(infos).items():
+        error = infos[beside]
+        label = f"{error.label.rpartition(':')[0]}: energy score"
+        found[name] = MetricInfo(label, error.unit, "lower", error.kind)
+    return found
+
+
+def energy_without_chance(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the energy scores of a model all of whose futures are the same: its plain errors.
+
+    Args:
+        scores: Of `Scorer.score`.
+    """
+    return {name: scores[error] for name, error in _errors(scores).items()}
+
+
+def _errors(names: Iterable[str]) -> dict[str, str]:
+    """Return by the name of an energy score that of the error beside it, of those that there are.
+
+    A vector that is no position has its root of mean squares.
+    """
+    known, found = set(names), {}
+    for name in names:
         metric, _, what = name.partition("/")
-        is_whole = metric == "rmse" and f"position/{what}" not in infos
-        if metric.startswith("position") or is_whole:
-            label = f"{error.label.rpartition(':')[0]}: energy score"
-            score = MetricInfo(label, error.unit, "lower", error.kind)
-            found[f"{PREFIX}{metric.removeprefix('position').removeprefix('rmse')}/{what}"] = score
+        if metric.startswith("position"):
+            found[name.replace("position", PREFIX, 1)] = name
+        elif metric == "rmse" and f"position/{what}" not in known:
+            found[f"{PREFIX}/{what}"] = name
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scd_wm.clip import Clip, collate
 from scd_wm.evaluation.clips import ClipPlace, ClipSource, choose_clips, fitting_horizons
-from scd_wm.evaluation.energy import energy_infos, energy_scores
+from scd_wm.evaluation.energy import energy_infos, energy_scores, energy_without_chance
 from scd_wm.evaluation.fidelity_measure import (
     READ,
     agreement,
@@ -275,13 +275,11 @@ def _score_all(
             clip = read_clips(source, plan.places[rows], plan.clip_len)
             imagined = _imagine_batch(models, clip, rows, plan)
             seen = models.networks.look(imagined, clip, plan.config.history, plan.horizons)
-            scores = beside(_score_batch(imagined, clip, plan, scorer), seen[0])
-            if plan.config.num_futures > 1:
-                own = imagine_more(models.imagine, imagined[WORLD_MODEL], clip, rows, plan)
-                futures = {WORLD_MODEL: own, COPY_LAST: [imagined[COPY_LAST]] * 2}
-                energies = {m: energy_scores(f, clip, scorer) for m, f in futures.items()}
-                scores = beside(scores, energies)
-            parts.append(numbers(scores))
+            scores = _score_batch(imagined, clip, plan, scorer)
+            own = score_futures(models.imagine, imagined[WORLD_MODEL], clip, rows, plan, scorer)
+            copied = energy_without_chance(scores[COPY_LAST]) if own else {}
+            scores = beside(scores, {WORLD_MODEL: own, COPY_LAST: copied})
+            parts.append(numbers(beside(scores, seen[0])))
             read = read_models(
                 {model: frames for model, frames in imagined.items() if model in READ},
                 clip,
@@ -313,13 +311,25 @@ def _imagine_batch(models: _Models, clip: Clip, rows: slice, plan: Plan) -> dict
     return imagined
 
 
-def imagine_more(
-    imagine: Imagine, first: Frames, clip: Clip, rows: slice, plan: Plan
-) -> list[Frames]:
-    """Return all futures of a batch of clips, of which the first is there already."""
+def score_futures(
+    imagine: Imagine, first: Frames, clip: Clip, rows: slice, plan: Plan, scorer: Scorer
+) -> dict[str, Tensor]:
+    """Return the energy scores of the futures that a plan asks for; none if it asks for one.
+
+    Args:
+        imagine: The world model.
+        first: Frames that it has imagined by the plan's `seeds`.
+        clip: The whole real clip, batched.
+        rows: Of the plan, which the batch is.
+        plan: Of the evaluation.
+        scorer: Says what in a frame has a distance.
+    """
+    if plan.config.num_futures == 1:
+        return {}
     history = clip.frames(0, plan.config.history)
     actions = clip.actions[:, plan.config.history - 1 :]
-    return [first, *(imagine(history, actions, seeds[rows]) for seeds in plan.more_seeds)]
+    more = [imagine(history, actions, seeds[rows]) for seeds in plan.more_seeds]
+    return energy_scores([first, *more], clip, scorer)
 
 
 def _score_batch(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from scd_wm.imagination.history import start_frame as start_frame
 from scd_wm.imagination.state import RolloutState as RolloutState
 from scd_wm.model import noise
 from scd_wm.model.cache import RingCache
+from scd_wm.model.config import WorldModelConfig
 from scd_wm.model.flow import Sampler
 from scd_wm.model.frames import Frame
 from scd_wm.model.world_model import WorldModel
@@ -171,9 +173,16 @@ def sampler_of(
         ValueError: If `num_steps` is below 1, there is no such solver, or the model cannot be
             guided so.
     """
+    return _sampler(model.config, num_steps, solver, guidance)
+
+
+@lru_cache  # every step of a rollout asks, and a configuration is checked when it is made
+def _sampler(
+    config: WorldModelConfig, num_steps: int | None, solver: str | None, guidance: float | None
+) -> Sampler:
     given = {"num_steps": num_steps, "solver": solver, "guidance": guidance}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    config = replace(model.config, **changes) if changes else model.config
+    config = replace(config, **changes)
     return Sampler(config.num_steps, config.solver, config.guidance)
 
 

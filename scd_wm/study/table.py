@@ -49,11 +49,10 @@ def shown_metrics(run: Found, config: Found) -> dict[str, str]:
     has_positions = any(name.startswith("position") for name in known)
     prefixes = MAIN if has_positions else WITHOUT_POSITIONS
     chosen = [name for prefix in prefixes for name in known if name.startswith(prefix)]
-    if has_positions:
-        energies = [name for name in chosen if name.startswith("energy")]
-        whole = {name for name in energies if name.replace("energy", "position") not in known}
-        chosen = [name for name in chosen if name not in whole]
-    return {name: known[name] for name in chosen}
+    whole = {  # energy scores of vectors that are no positions
+        name for name in chosen if name.replace("energy", "position") not in known and has_positions
+    }
+    return {name: known[name] for name in chosen if name not in whole}
 
 
 def horizons_of(run: Found, config: Found) -> list[int]:
